@@ -1,0 +1,421 @@
+//! The plugin service: what the runtime calls, translated to [`Plugin`].
+//!
+//! All generated methods must be here: the generated default would answer
+//! `NOT_FOUND`, which fails a container, where `UNIMPLEMENTED` makes a runtime fall
+//! back. Methods that the schema doesn't have are answered `UNIMPLEMENTED`.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use protobuf::{Enum as _, MessageField};
+use ttrpc::{Code, r#async::TtrpcContext};
+
+use crate::{
+    ConnectionEvent, HandlerResult, Plugin, Runtime, guard, notify,
+    proto::{
+        ConfigureRequest, ConfigureResponse, Container, CreateContainerRequest,
+        CreateContainerResponse, Empty, Event, PodSandbox, PostCreateContainerRequest,
+        PostCreateContainerResponse, PostStartContainerRequest, PostStartContainerResponse,
+        PostUpdateContainerRequest, PostUpdateContainerResponse, RemoveContainerRequest,
+        RemoveContainerResponse, RemovePodSandboxRequest, RemovePodSandboxResponse,
+        RunPodSandboxRequest, RunPodSandboxResponse, StartContainerRequest, StartContainerResponse,
+        StateChangeEvent, StopContainerRequest, StopContainerResponse, StopPodSandboxRequest,
+        StopPodSandboxResponse, SynchronizeRequest, SynchronizeResponse, UpdateContainerRequest,
+        UpdateContainerResponse, nri_ttrpc,
+    },
+};
+
+/// Serves one connection.
+#[derive(Debug)]
+pub(crate) struct Service<P> {
+    plugin: Arc<P>,
+    state: Mutex<State>,
+}
+
+/// What one connection's calls leave behind.
+#[derive(Debug, Default)]
+struct State {
+    /// Whether Configure was called, and what it said.
+    configured: bool,
+    request_timeout: Option<Duration>,
+    /// From Synchronize calls that said that more will follow. A container's pod
+    /// may come in a later one.
+    pods: Vec<PodSandbox>,
+    containers: Vec<Container>,
+    /// Whether the plugin took part in a Synchronize to the end.
+    ready: bool,
+}
+
+impl<P: Plugin> Service<P> {
+    pub(crate) fn new(plugin: Arc<P>) -> Self {
+        Self {
+            plugin,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether the plugin was synchronized, so that events followed.
+    pub(crate) fn was_ready(&self) -> bool {
+        self.with_state(|state| state.ready)
+    }
+
+    /// Whether the runtime has taken the plugin's registration.
+    pub(crate) fn was_configured(&self) -> bool {
+        self.with_state(|state| state.configured)
+    }
+
+    /// What a call can take at most.
+    pub(crate) fn limit(&self) -> Duration {
+        guard::limit(self.with_state(|state| state.request_timeout), 0)
+    }
+
+    fn with_state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        // No code of the plugin runs under the lock.
+        with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn call<T, F>(
+        &self,
+        call: &'static str,
+        context: &TtrpcContext,
+        handler: impl FnOnce(Arc<P>) -> F,
+    ) -> ttrpc::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = HandlerResult<T>> + Send + 'static,
+    {
+        let request_timeout = self.with_state(|state| state.request_timeout);
+        let limit = guard::limit(request_timeout, context.timeout_nano);
+        log::trace!("{call}: {limit:?} to answer");
+        guard::run(call, limit, handler(Arc::clone(&self.plugin))).await
+    }
+
+    /// An event without an answer other than done or refused. Both ways in which
+    /// runtimes send them, `StateChange` and methods of their own, lead here.
+    async fn event(
+        &self,
+        context: &TtrpcContext,
+        event: Event,
+        pod: MessageField<PodSandbox>,
+        container: MessageField<Container>,
+    ) -> ttrpc::Result<()> {
+        let call = name(event)?;
+        let pod = required(call, "pod", pod)?;
+        let container = match event {
+            Event::RUN_POD_SANDBOX | Event::STOP_POD_SANDBOX | Event::REMOVE_POD_SANDBOX => {
+                Container::default()
+            }
+            _ => required(call, "container", container)?,
+        };
+        let handler = |plugin: Arc<P>| async move {
+            match event {
+                Event::RUN_POD_SANDBOX => plugin.run_pod_sandbox(pod).await,
+                Event::STOP_POD_SANDBOX => plugin.stop_pod_sandbox(pod).await,
+                Event::REMOVE_POD_SANDBOX => plugin.remove_pod_sandbox(pod).await,
+                Event::POST_CREATE_CONTAINER => plugin.post_create_container(pod, container).await,
+                Event::START_CONTAINER => plugin.start_container(pod, container).await,
+                Event::POST_START_CONTAINER => plugin.post_start_container(pod, container).await,
+                Event::UPDATE_CONTAINER => plugin.update_container(pod, container).await,
+                Event::POST_UPDATE_CONTAINER => plugin.post_update_container(pod, container).await,
+                Event::STOP_CONTAINER => plugin.stop_container(pod, container).await,
+                Event::REMOVE_CONTAINER => plugin.remove_container(pod, container).await,
+                // Has no name, see above.
+                Event::UNKNOWN | Event::CREATE_CONTAINER => Err("unexpected event".into()),
+            }
+        };
+        self.call(call, context, handler).await
+    }
+}
+
+/// What the event is called in logs and errors.
+fn name(event: Event) -> ttrpc::Result<&'static str> {
+    Ok(match event {
+        Event::RUN_POD_SANDBOX => "run_pod_sandbox",
+        Event::STOP_POD_SANDBOX => "stop_pod_sandbox",
+        Event::REMOVE_POD_SANDBOX => "remove_pod_sandbox",
+        Event::POST_CREATE_CONTAINER => "post_create_container",
+        Event::START_CONTAINER => "start_container",
+        Event::POST_START_CONTAINER => "post_start_container",
+        Event::UPDATE_CONTAINER => "update_container",
+        Event::POST_UPDATE_CONTAINER => "post_update_container",
+        Event::STOP_CONTAINER => "stop_container",
+        Event::REMOVE_CONTAINER => "remove_container",
+        // Fails closed. A creation has an answer, and so always its own method.
+        Event::UNKNOWN | Event::CREATE_CONTAINER => return Err(unexpected(event.value())),
+    })
+}
+
+fn unexpected(event: i32) -> ttrpc::Error {
+    guard::status(
+        Code::INVALID_ARGUMENT,
+        &format!("event {event}: not subscribed to"),
+    )
+}
+
+/// A message that the call can't be without.
+fn required<T>(call: &'static str, what: &str, field: MessageField<T>) -> ttrpc::Result<T> {
+    // Fails closed: the plugin can't judge what it isn't shown.
+    field.into_option().ok_or_else(|| {
+        guard::status(
+            Code::INVALID_ARGUMENT,
+            &format!("{call}: request without {what}"),
+        )
+    })
+}
+
+/// Zero and less stand for "not said".
+fn milliseconds(value: i64) -> Option<Duration> {
+    u64::try_from(value)
+        .ok()
+        .filter(|&value| value > 0)
+        .map(Duration::from_millis)
+}
+
+#[async_trait]
+impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
+    async fn configure(
+        &self,
+        context: &TtrpcContext,
+        request: ConfigureRequest,
+    ) -> ttrpc::Result<ConfigureResponse> {
+        let runtime = Runtime {
+            name: request.runtime_name,
+            version: request.runtime_version,
+            nri_version: Some(request.NRI_version).filter(|version| !version.is_empty()),
+            config: request.config,
+            registration_timeout: milliseconds(request.registration_timeout),
+            request_timeout: milliseconds(request.request_timeout),
+        };
+        self.with_state(|state| {
+            state.configured = true;
+            state.request_timeout = runtime.request_timeout;
+        });
+        let handler = |plugin: Arc<P>| async move {
+            plugin.configure(runtime).await?;
+            Ok(plugin.events())
+        };
+        let events = self.call("configure", context, handler).await?;
+        log::debug!("subscribed to {events:?}");
+        Ok(ConfigureResponse {
+            events: events.bits(),
+            ..ConfigureResponse::default()
+        })
+    }
+
+    async fn synchronize(
+        &self,
+        context: &TtrpcContext,
+        request: SynchronizeRequest,
+    ) -> ttrpc::Result<SynchronizeResponse> {
+        let whole = self.with_state(|state| {
+            state.pods.extend(request.pods);
+            state.containers.extend(request.containers);
+            (!request.more).then(|| {
+                (
+                    std::mem::take(&mut state.pods),
+                    std::mem::take(&mut state.containers),
+                )
+            })
+        });
+        let Some((pods, containers)) = whole else {
+            // The runtime gives up on a plugin that doesn't say it back.
+            return Ok(SynchronizeResponse {
+                more: true,
+                ..SynchronizeResponse::default()
+            });
+        };
+        let handler = |plugin: Arc<P>| async move { plugin.synchronize(pods, containers).await };
+        self.call("synchronize", context, handler).await?;
+        self.with_state(|state| state.ready = true);
+        notify(&*self.plugin, &ConnectionEvent::Ready);
+        Ok(SynchronizeResponse::default())
+    }
+
+    async fn shutdown(&self, context: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
+        let handler = |plugin: Arc<P>| async move { plugin.shutdown().await };
+        self.call("shutdown", context, handler).await?;
+        Ok(Empty::default())
+    }
+
+    async fn create_container(
+        &self,
+        context: &TtrpcContext,
+        request: CreateContainerRequest,
+    ) -> ttrpc::Result<CreateContainerResponse> {
+        let pod = required("create_container", "pod", request.pod)?;
+        let container = required("create_container", "container", request.container)?;
+        let handler = |plugin: Arc<P>| async move { plugin.create_container(pod, container).await };
+        let adjust = self.call("create_container", context, handler).await?;
+        Ok(CreateContainerResponse {
+            adjust: MessageField::some(adjust),
+            ..CreateContainerResponse::default()
+        })
+    }
+
+    /// All other events, from runtimes before NRI 0.12.
+    async fn state_change(
+        &self,
+        context: &TtrpcContext,
+        change: StateChangeEvent,
+    ) -> ttrpc::Result<Empty> {
+        // Fails closed: an event that isn't known can't have been subscribed to.
+        let event = change.event.enum_value().map_err(unexpected)?;
+        self.event(context, event, change.pod, change.container)
+            .await?;
+        Ok(Empty::default())
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        context: &TtrpcContext,
+        request: RunPodSandboxRequest,
+    ) -> ttrpc::Result<RunPodSandboxResponse> {
+        self.event(
+            context,
+            Event::RUN_POD_SANDBOX,
+            request.pod,
+            MessageField::none(),
+        )
+        .await?;
+        Ok(RunPodSandboxResponse::default())
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        context: &TtrpcContext,
+        request: StopPodSandboxRequest,
+    ) -> ttrpc::Result<StopPodSandboxResponse> {
+        self.event(
+            context,
+            Event::STOP_POD_SANDBOX,
+            request.pod,
+            MessageField::none(),
+        )
+        .await?;
+        Ok(StopPodSandboxResponse::default())
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        context: &TtrpcContext,
+        request: RemovePodSandboxRequest,
+    ) -> ttrpc::Result<RemovePodSandboxResponse> {
+        self.event(
+            context,
+            Event::REMOVE_POD_SANDBOX,
+            request.pod,
+            MessageField::none(),
+        )
+        .await?;
+        Ok(RemovePodSandboxResponse::default())
+    }
+
+    async fn post_create_container(
+        &self,
+        context: &TtrpcContext,
+        request: PostCreateContainerRequest,
+    ) -> ttrpc::Result<PostCreateContainerResponse> {
+        self.event(
+            context,
+            Event::POST_CREATE_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(PostCreateContainerResponse::default())
+    }
+
+    async fn start_container(
+        &self,
+        context: &TtrpcContext,
+        request: StartContainerRequest,
+    ) -> ttrpc::Result<StartContainerResponse> {
+        self.event(
+            context,
+            Event::START_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(StartContainerResponse::default())
+    }
+
+    async fn post_start_container(
+        &self,
+        context: &TtrpcContext,
+        request: PostStartContainerRequest,
+    ) -> ttrpc::Result<PostStartContainerResponse> {
+        self.event(
+            context,
+            Event::POST_START_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(PostStartContainerResponse::default())
+    }
+
+    async fn update_container(
+        &self,
+        context: &TtrpcContext,
+        request: UpdateContainerRequest,
+    ) -> ttrpc::Result<UpdateContainerResponse> {
+        self.event(
+            context,
+            Event::UPDATE_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(UpdateContainerResponse::default())
+    }
+
+    async fn post_update_container(
+        &self,
+        context: &TtrpcContext,
+        request: PostUpdateContainerRequest,
+    ) -> ttrpc::Result<PostUpdateContainerResponse> {
+        self.event(
+            context,
+            Event::POST_UPDATE_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(PostUpdateContainerResponse::default())
+    }
+
+    async fn stop_container(
+        &self,
+        context: &TtrpcContext,
+        request: StopContainerRequest,
+    ) -> ttrpc::Result<StopContainerResponse> {
+        self.event(
+            context,
+            Event::STOP_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(StopContainerResponse::default())
+    }
+
+    async fn remove_container(
+        &self,
+        context: &TtrpcContext,
+        request: RemoveContainerRequest,
+    ) -> ttrpc::Result<RemoveContainerResponse> {
+        self.event(
+            context,
+            Event::REMOVE_CONTAINER,
+            request.pod,
+            request.container,
+        )
+        .await?;
+        Ok(RemoveContainerResponse::default())
+    }
+}

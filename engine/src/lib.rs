@@ -1,1 +1,23 @@
+//! Binds containers to rules that the kernel enforces.
+//!
+//! ```text
+//! annotations ──► annotation::Spec ──► policy::Policy ─┐
+//! pid, container id ──► cgroup::Cgroup ────────────────┴─► bind::Binder ──► pinned maps
+//! ```
+//!
+//! [`annotation`] and [`policy`] are pure. [`cgroup`] is the only module that
+//! touches cgroupfs, [`kernel`] the only one that knows eBPF. Everything that
+//! binds (the NRI plugin, hooks, the command line) goes through
+//! [`bind::Binder`].
 
+pub mod annotation;
+pub mod bind;
+pub mod canary;
+pub mod cgroup;
+pub mod kernel;
+pub mod lock;
+pub mod policy;
+pub mod probe;
+pub mod record;
+pub mod root;
+pub mod setup;

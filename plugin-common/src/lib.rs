@@ -1,1 +1,149 @@
-#![no_std]
+//! The contract between the eBPF programs and user space, written once: map
+//! keys and values, limits, counters, events and the decision itself.
+//!
+//! Every type is `repr(C)` without implicit padding, since the kernel compares
+//! and copies the bytes. Integers are in native byte order. With the feature
+//! `user` the types implement [`aya::Pod`].
+//!
+//! A change of a layout or of a meaning raises [`ABI`].
+#![cfg_attr(not(test), no_std)]
+
+mod decide;
+mod event;
+mod rule;
+mod stats;
+
+pub use decide::{Findings, Source, Verdict, decide};
+pub use event::{Event, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
+pub use rule::{KIND_DIR, KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_CAPACITY, RuleKey, RuleValue};
+pub use stats::Stats;
+
+/// Version of everything in this crate; stands in [`Config::abi`].
+pub const ABI: u32 = 1;
+
+/// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
+pub const NAME_MAX: usize = 255;
+
+/// Longest path, in bytes without the NUL (`PATH_MAX` of the kernel less one).
+pub const PATH_MAX: usize = 4095;
+
+/// Most directories a path rule may have above its last component. Bounds the
+/// walk from the file to the root, and with it the work that the verifier has.
+pub const PATH_COMPONENTS_MAX: usize = 64;
+
+/// Deepest cgroup that can be bound; the root is level 0. Bounds the loop that
+/// looks a process's ancestors up, see [`Config::levels`].
+pub const LEVEL_MAX: u32 = 63;
+
+/// Containers that the map holds unless another capacity is asked for at load.
+pub const CONTAINERS_DEFAULT: u32 = 16_384;
+
+/// Entries of the rules map unless another capacity is asked for at load.
+pub const RULES_DEFAULT: u32 = 65_536;
+
+/// Bytes of the ring buffer for events: a power of two and of pages.
+pub const EVENTS_BYTES: u32 = 512 * 1024;
+
+/// Value of the map `containers`; the key is the cgroup id (`u64`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Key into `policies` and first part of each [`RuleKey`].
+    pub policy: u32,
+    /// Which kinds of rules the policy has: bit `1 << KIND_…`. A kind that is
+    /// not used costs nothing.
+    pub kinds: u32,
+    /// [`MODE_ENFORCE`] or [`MODE_AUDIT`].
+    pub mode: u32,
+    /// Zero; room for drift and allow-lists.
+    pub flags: u32,
+    /// When it was bound: nanoseconds of `CLOCK_BOOTTIME`.
+    pub bound_at: u64,
+    /// Zero; room for a deadline in nanoseconds of `CLOCK_BOOTTIME`.
+    pub deadline: u64,
+    /// Zero; room for the device number of the container's root.
+    pub root_dev: u64,
+}
+
+/// [`Container::mode`]: a denied program is refused.
+pub const MODE_ENFORCE: u32 = 0;
+/// [`Container::mode`]: a denied program runs and is reported.
+pub const MODE_AUDIT: u32 = 1;
+
+/// Value of the map `policies`; the key is the policy id (`u32`, never 0).
+///
+/// A policy is found by its content: the same rules give the same id, whoever
+/// binds them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// First half of the SHA-256 of the canonical rules.
+    pub digest: [u8; 16],
+    /// Bit `1 << KIND_…` for each kind of rule it has.
+    pub kinds: u32,
+    /// Entries that it has in the map `rules`.
+    pub entries: u32,
+    /// [`POLICY_BUILDING`] until all its rules are in the map.
+    pub state: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// [`Policy::state`]: its rules are being written; nobody may bind it.
+pub const POLICY_BUILDING: u32 = 0;
+/// [`Policy::state`]: complete.
+pub const POLICY_READY: u32 = 1;
+
+/// The one value of the array `config`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// [`ABI`] of whoever made the pins.
+    pub abi: u32,
+    /// The mechanism that refuses: one of the `MECHANISM_…` constants.
+    pub mechanism: u32,
+    /// Bit `1 << level` for each cgroup level on which a container is bound.
+    pub levels: u64,
+    /// The highest bit of `levels`: where the search for ancestors begins.
+    pub deepest: u32,
+    /// [`CONFIG_TRANSIENT`] or zero.
+    pub flags: u32,
+}
+
+/// [`Config::flags`]: pinned by `execblock run` for itself; whoever unbinds the
+/// last container may unload.
+pub const CONFIG_TRANSIENT: u32 = 1;
+
+/// A cgroup id that is bound must be greater: 0 is none, 1 is the root.
+pub const CGROUP_ROOT: u64 = 1;
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Config, Container, Event, Policy, RuleKey, RuleValue, Stats};
+
+    // SAFETY: each is repr(C), made of integers and arrays of integers alone,
+    // and has no padding (checked by the sizes in `layout`).
+    unsafe impl aya::Pod for Container {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Policy {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RuleKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RuleValue {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Stats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Event {}
+}
+
+/// Sizes are part of the ABI: padding would put bytes into a key that nobody set.
+const _LAYOUT: () = {
+    assert!(size_of::<Container>() == 4 * 4 + 3 * 8);
+    assert!(size_of::<Policy>() == 16 + 4 * 4);
+    assert!(size_of::<Config>() == 2 * 4 + 8 + 2 * 4);
+    assert!(size_of::<RuleKey>() == 4 * 4 + NAME_CAPACITY);
+    assert!(size_of::<RuleValue>() == 8);
+    assert!(size_of::<Event>() == 2 * 8 + 8 * 4 + 16 + NAME_CAPACITY);
+};

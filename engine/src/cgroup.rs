@@ -1,0 +1,457 @@
+//! The only module that touches cgroupfs: from a process or a path to the id
+//! that the kernel side sees, and scratch cgroups of our own.
+//!
+//! Ids are those of the cgroup v2 hierarchy, alone or beside v1 (hybrid). An id
+//! is the inode number of the directory (`kernfs_node` id, 64 bits since Linux
+//! 5.5).
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use plugin_common::{CGROUP_ROOT, LEVEL_MAX};
+use procfs::process::Process;
+use rustix::process::{Pid, PidfdFlags};
+
+/// Why a cgroup could not be found or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A machine with cgroup v1 alone: every process has the same id there.
+    #[error(
+        "no cgroup v2 hierarchy is mounted: mount one (systemd.unified_cgroup_hierarchy=1, or \
+         mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified)"
+    )]
+    NoUnified,
+    /// The process ended before its cgroup was known.
+    #[error("process {0} is gone")]
+    Gone(i32),
+    /// Not below what is mounted here, as seen from another cgroup namespace.
+    #[error("cgroup {0:?} is outside of the cgroup namespace of this process")]
+    Outside(String),
+    /// No directory of the container's own.
+    #[error(
+        "cgroup {path:?} of process {pid} does not carry the container's id {container}: the \
+         engine gave it no cgroup v2 of its own"
+    )]
+    NotOwn {
+        /// Host process id.
+        pid: i32,
+        /// The path in the v2 hierarchy.
+        path: String,
+        /// The engine's id of the container.
+        container: String,
+    },
+    /// The root, our own cgroup or one above it.
+    #[error("cgroup {0:?} holds this process or the whole machine and is never bound")]
+    Forbidden(String),
+    /// Deeper than the kernel side looks.
+    #[error("cgroup {path:?} is {level} levels deep, expected at most {LEVEL_MAX}")]
+    TooDeep {
+        /// The path in the v2 hierarchy.
+        path: String,
+        /// Its depth; the root has 0.
+        level: u32,
+    },
+    /// A file of procfs that was not understood.
+    #[error("reading the cgroups of process {pid}: {source}")]
+    Proc {
+        /// Host process id; 0 for this process.
+        pid: i32,
+        /// What procfs said.
+        source: procfs::ProcError,
+    },
+    /// Another call.
+    #[error("{call} {path}: {source}")]
+    Io {
+        /// The call that failed.
+        call: &'static str,
+        /// What it was called on.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+fn failed<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CgroupError + 'a {
+    move |source| CgroupError::Io { call, path: path.to_owned(), source }
+}
+
+/// A cgroup that may be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its id, as `bpf_get_current_ancestor_cgroup_id` gives it.
+    pub id: u64,
+    /// Its depth, 0 for the root of the whole hierarchy; `None` where a cgroup
+    /// namespace hides it.
+    pub level: Option<u32>,
+    /// Its path below the mount, beginning with a slash.
+    pub path: String,
+}
+
+/// The mounted v2 hierarchy.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    mount: PathBuf,
+    /// Whether paths begin at the root of the whole hierarchy.
+    whole: bool,
+    /// The path of this process.
+    own: String,
+}
+
+impl Hierarchy {
+    /// Finds the mount and this process's own place in it.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::NoUnified`] where there is none.
+    pub fn find() -> Result<Self, CgroupError> {
+        let proc_failed = |source| CgroupError::Proc { pid: 0, source };
+        let process = Process::myself().map_err(proc_failed)?;
+        let mounts = process.mountinfo().map_err(proc_failed)?;
+        // The mount that shows most: a bind mount of a part has another root.
+        let mount = mounts
+            .into_iter()
+            .filter(|mount| mount.fs_type == "cgroup2")
+            .min_by_key(|mount| mount.root.len())
+            .ok_or(CgroupError::NoUnified)?;
+        let own = unified_path(&process, 0)?;
+        let root = fs::metadata(&mount.mount_point).map_err(failed("stat", &mount.mount_point))?;
+        Ok(Self { whole: root.ino() == CGROUP_ROOT, mount: mount.mount_point, own })
+    }
+
+    /// Where the hierarchy is mounted.
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The path of this process's own cgroup.
+    #[must_use]
+    pub fn own_path(&self) -> &str {
+        &self.own
+    }
+
+    /// The cgroup of `path`, which begins with a slash.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not exist, or may not be bound.
+    pub fn cgroup(&self, path: &str) -> Result<Cgroup, CgroupError> {
+        if path.split('/').any(|part| part == "..") {
+            return Err(CgroupError::Outside(path.to_owned()));
+        }
+        let path = path.trim_end_matches('/');
+        if path.is_empty() || is_within(&self.own, path) {
+            return Err(CgroupError::Forbidden(if path.is_empty() { "/" } else { path }.to_owned()));
+        }
+        let depth = path.split('/').skip(1).filter(|part| !part.is_empty()).count();
+        let level = u32::try_from(depth).unwrap_or(u32::MAX);
+        if level > LEVEL_MAX {
+            return Err(CgroupError::TooDeep { path: path.to_owned(), level });
+        }
+        let dir = self.dir(path);
+        let id = fs::metadata(&dir).map_err(failed("stat", &dir))?.ino();
+        if id <= CGROUP_ROOT {
+            return Err(CgroupError::Forbidden(path.to_owned()));
+        }
+        Ok(Cgroup { id, level: self.whole.then_some(level), path: path.to_owned() })
+    }
+
+    /// The cgroup of a container, by its first process.
+    ///
+    /// That is the directory that carries the container's id, not the one that
+    /// the process is in, which may lie below it (crun puts processes in
+    /// `ID.scope/container`). A path without the id is refused: on a hybrid
+    /// machine it can be the engine's own.
+    ///
+    /// # Errors
+    ///
+    /// Where the process is gone, or has no cgroup of the container's.
+    pub fn of_container(&self, pid: i32, container: &str) -> Result<Cgroup, CgroupError> {
+        // The pidfd tells whether the number still means the same process
+        // after its cgroup was read.
+        let number = pid.max(0);
+        let handle = Pid::from_raw(number).ok_or(CgroupError::Gone(pid))?;
+        let pidfd = rustix::process::pidfd_open(handle, PidfdFlags::empty())
+            .map_err(|_gone| CgroupError::Gone(pid))?;
+        let process = Process::new(pid).map_err(|source| gone_or(pid, source))?;
+        let path = unified_path(&process, pid)?;
+        let own = own_directory(&path, container).ok_or_else(|| CgroupError::NotOwn {
+            pid,
+            path: path.clone(),
+            container: container.to_owned(),
+        })?;
+        let cgroup = self.cgroup(own)?;
+        if has_ended(&pidfd) {
+            return Err(CgroupError::Gone(pid));
+        }
+        Ok(cgroup)
+    }
+
+    /// Whether a cgroup with this id exists. Says yes in doubt: nothing is ever
+    /// unbound because something else failed.
+    #[must_use]
+    pub fn is_alive(&self, id: u64) -> bool {
+        let Ok(mount) = fs::File::open(&self.mount) else { return true };
+        let mut handle = FileHandle {
+            bytes: 8,
+            // FILEID_KERNFS of include/linux/exportfs.h
+            kind: 0xfe,
+            id,
+        };
+        // SAFETY: the structure has the layout of struct file_handle with eight
+        // bytes of handle, and lives as long as the call.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_open_by_handle_at,
+                mount.as_raw_fd(),
+                &raw mut handle,
+                libc::O_PATH | libc::O_CLOEXEC,
+            )
+        };
+        let Ok(fd) = i32::try_from(fd) else { return true };
+        if fd >= 0 {
+            // SAFETY: the call just made it, nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            return true;
+        }
+        io::Error::last_os_error().raw_os_error() != Some(libc::ESTALE)
+    }
+
+    /// Makes a cgroup of our own below this process's, for one command.
+    ///
+    /// # Errors
+    ///
+    /// Where cgroupfs refuses it.
+    pub fn create(&self, name: &str) -> Result<Scratch, CgroupError> {
+        let path = format!("{}/{name}", self.own.trim_end_matches('/'));
+        let dir = self.dir(&path);
+        fs::create_dir(&dir).map_err(failed("mkdir", &dir))?;
+        match self.cgroup(&path) {
+            Ok(cgroup) => Ok(Scratch { cgroup, dir }),
+            Err(error) => {
+                remove(&dir);
+                Err(error)
+            }
+        }
+    }
+
+    /// Our own cgroups below this process's whose name begins with `prefix` and
+    /// that hold no process: what a killed command left.
+    pub fn remove_empty(&self, prefix: &str) {
+        let Ok(entries) = fs::read_dir(self.dir(&self.own)) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                // rmdir refuses a cgroup that is in use.
+                remove(&entry.path());
+            }
+        }
+    }
+
+    fn dir(&self, path: &str) -> PathBuf {
+        self.mount.join(path.trim_start_matches('/'))
+    }
+}
+
+/// `struct file_handle` of open_by_handle_at(2), for kernfs.
+#[repr(C)]
+struct FileHandle {
+    bytes: u32,
+    kind: i32,
+    id: u64,
+}
+
+/// A cgroup of our own; removed when dropped, unless something is left in it.
+#[derive(Debug)]
+pub struct Scratch {
+    cgroup: Cgroup,
+    dir: PathBuf,
+}
+
+impl Scratch {
+    /// What to bind.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Starts a command in it: the process joins before it execs.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Join`] where it could not join, [`SpawnError::Exec`] where
+    /// the exec itself failed.
+    pub fn spawn(&self, mut command: Command) -> Result<Child, SpawnError> {
+        let procs = self.dir.join("cgroup.procs");
+        let procs = fs::OpenOptions::new()
+            .write(true)
+            .open(&procs)
+            .map_err(|source| SpawnError::Join { path: procs, source })?;
+        // SAFETY: between fork and exec only write(2) is called, on a
+        // descriptor that was opened before.
+        unsafe {
+            command.pre_exec(move || match rustix::io::write(&procs, b"0") {
+                Ok(_) => Ok(()),
+                // Told from an error of exec by an errno that exec never gives.
+                Err(_) => Err(io::Error::from_raw_os_error(JOIN_FAILED)),
+            });
+        }
+        command.spawn().map_err(|source| match source.raw_os_error() {
+            Some(JOIN_FAILED) => SpawnError::Join { path: self.dir.clone(), source },
+            _ => SpawnError::Exec(source),
+        })
+    }
+
+    /// Whether a process is left in it or below.
+    #[must_use]
+    pub fn is_populated(&self) -> bool {
+        // In doubt it is: what may be in use is neither unbound nor removed.
+        fs::read_to_string(self.dir.join("cgroup.events"))
+            .map_or(true, |events| events.lines().any(|line| line == "populated 1"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.dir);
+    }
+}
+
+/// execve(2) does not give it.
+const JOIN_FAILED: i32 = libc::EL2NSYNC;
+
+/// Why a command did not start in its cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// It could not join the cgroup; nothing was executed.
+    #[error("could not join cgroup {path}: {source}")]
+    Join {
+        /// The directory or file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// execve(2) failed.
+    #[error("{0}")]
+    Exec(#[source] io::Error),
+}
+
+/// Removes a cgroup and those below it; leaves what is in use.
+fn remove(dir: &Path) {
+    if let Ok(entries) = fs::read_dir(dir) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+    }
+    if let Err(error) = fs::remove_dir(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::debug!("rmdir {}: {error}", dir.display());
+    }
+}
+
+/// The path of the `0::` line of /proc/PID/cgroup.
+fn unified_path(process: &Process, pid: i32) -> Result<String, CgroupError> {
+    let cgroups = process.cgroups().map_err(|source| gone_or(pid, source))?;
+    cgroups
+        .into_iter()
+        .find(|cgroup| cgroup.hierarchy == 0)
+        .map(|cgroup| cgroup.pathname)
+        .ok_or(CgroupError::NoUnified)
+}
+
+fn gone_or(pid: i32, source: procfs::ProcError) -> CgroupError {
+    match source {
+        procfs::ProcError::NotFound(_) => CgroupError::Gone(pid),
+        // ESRCH: it ended while its file was read.
+        procfs::ProcError::Io(ref error, _) if error.raw_os_error() == Some(libc::ESRCH) => {
+            CgroupError::Gone(pid)
+        }
+        source => CgroupError::Proc { pid, source },
+    }
+}
+
+/// A pidfd becomes readable when its process ends.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    // In doubt it has: the container is refused rather than a stranger bound.
+    rustix::event::poll(&mut fds, Some(&now)).map_or(true, |ready| ready != 0)
+}
+
+/// The part of `path` down to the last component that carries the id.
+fn own_directory<'a>(path: &'a str, container: &str) -> Option<&'a str> {
+    if container.is_empty() {
+        return None;
+    }
+    let start = path.rfind(container)?;
+    let end = path[start..].find('/').map_or(path.len(), |slash| start + slash);
+    Some(&path[..end])
+}
+
+/// Whether `path` is `above` or lies below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_with_the_id_is_the_containers() {
+        for (path, expected) in [
+            ("/kubepods/burstable/podU/abc1", Some("/kubepods/burstable/podU/abc1")),
+            ("/kubepods.slice/cri-containerd-abc1.scope", Some("/kubepods.slice/cri-containerd-abc1.scope")),
+            ("/machine.slice/libpod-abc1.scope/container", Some("/machine.slice/libpod-abc1.scope")),
+            ("/default/abc1/init.scope/deep", Some("/default/abc1")),
+            ("/system.slice/containerd.service", None),
+            ("/", None),
+        ] {
+            assert_eq!(own_directory(path, "abc1"), expected, "{path}");
+        }
+        assert_eq!(own_directory("/a", ""), None);
+    }
+
+    #[test]
+    fn within_means_whole_components() {
+        assert!(is_within("/a/b", "/a"));
+        assert!(is_within("/a", "/a"));
+        assert!(!is_within("/ab", "/a"));
+    }
+
+    #[test]
+    fn the_engines_own_cgroup_is_never_a_containers() {
+        // This process stands for a container's on a hybrid machine: its v2
+        // path is not the container's.
+        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        assert!(matches!(
+            hierarchy.of_container(pid, id),
+            Err(CgroupError::NotOwn { .. })
+        ));
+        assert!(matches!(hierarchy.cgroup("/"), Err(CgroupError::Forbidden(_))));
+        assert!(matches!(hierarchy.cgroup(hierarchy.own_path()), Err(CgroupError::Forbidden(_))));
+        assert!(matches!(hierarchy.cgroup("/../x"), Err(CgroupError::Outside(_))));
+    }
+
+    #[test]
+    fn a_pid_that_is_gone_is_said_to_be() {
+        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(matches!(hierarchy.of_container(pid, "x"), Err(CgroupError::Gone(_))));
+        assert!(matches!(hierarchy.of_container(-1, "x"), Err(CgroupError::Gone(_))));
+        assert!(matches!(hierarchy.of_container(0, "x"), Err(CgroupError::Gone(_))));
+    }
+}

@@ -1,0 +1,230 @@
+//! The maps, typed. One owner; each write is one system call and atomic for the
+//! kernel side.
+
+use std::{io, os::fd::{AsFd as _, BorrowedFd}, path::Path};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray},
+};
+use plugin_common::{Config, Container, Policy, RuleKey, RuleValue, Stats};
+
+use super::chain;
+
+/// A map that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// It holds as much as it can.
+    #[error("the map {0} is full: unload, then load with a greater capacity (execblock load --help)")]
+    Full(&'static str),
+    /// Not there, or not as this version makes it.
+    #[error("the map {map}: {}", chain(.source.as_ref()))]
+    Other {
+        /// Its name.
+        map: &'static str,
+        /// What happened.
+        source: Box<AyaError>,
+    },
+    /// The object has no such map.
+    #[error("the map {0} is not in the embedded object")]
+    Missing(&'static str),
+}
+
+const CONTAINERS: &str = "containers";
+const RULES: &str = "rules";
+const POLICIES: &str = "policies";
+const CONFIG: &str = "config";
+const STATS: &str = "stats";
+pub(super) const EVENTS: &str = "events";
+
+/// All maps, as made or as pinned.
+pub struct Maps {
+    containers: Map,
+    rules: Map,
+    policies: Map,
+    config: Map,
+    stats: Map,
+    events: Map,
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+fn other(map: &'static str) -> impl Fn(AyaError) -> MapError {
+    move |source| match &source {
+        // E2BIG: more than max_entries (htab_map_update_elem).
+        AyaError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+            MapError::Full(map)
+        }
+        _ => MapError::Other { map, source: Box::new(source) },
+    }
+}
+
+impl Maps {
+    /// Takes them out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+        let mut take = |name| ebpf.take_map(name).ok_or(MapError::Missing(name));
+        Ok(Self {
+            containers: take(CONTAINERS)?,
+            rules: take(RULES)?,
+            policies: take(POLICIES)?,
+            config: take(CONFIG)?,
+            stats: take(STATS)?,
+            events: take(EVENTS)?,
+        })
+    }
+
+    /// Opens the pinned ones.
+    pub(super) fn open(dir: &Path) -> Result<Self, MapError> {
+        let open = |name| MapData::from_pin(dir.join(name)).map_err(other(name));
+        Ok(Self {
+            containers: Map::HashMap(open(CONTAINERS)?),
+            rules: Map::HashMap(open(RULES)?),
+            policies: Map::HashMap(open(POLICIES)?),
+            config: Map::Array(open(CONFIG)?),
+            stats: Map::PerCpuArray(open(STATS)?),
+            events: Map::RingBuf(open(EVENTS)?),
+        })
+    }
+
+    /// The configuration alone: its layout is kept by every version, that of
+    /// the other maps may not be.
+    pub(super) fn open_config(dir: &Path) -> Result<Config, MapError> {
+        let data = MapData::from_pin(dir.join(CONFIG)).map_err(other(CONFIG))?;
+        let config: Array<_, Config> = Map::Array(data).try_into().map_err(other(CONFIG))?;
+        config.get(&0, 0).map_err(other(CONFIG))
+    }
+
+    /// The maps with their names, for pinning.
+    pub(super) fn all(&self) -> [(&'static str, &Map); 6] {
+        [
+            (CONTAINERS, &self.containers),
+            (RULES, &self.rules),
+            (POLICIES, &self.policies),
+            (CONFIG, &self.config),
+            (STATS, &self.stats),
+            (EVENTS, &self.events),
+        ]
+    }
+
+    /// The descriptor of a map.
+    pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        let (_, map) = self.all().into_iter().find(|(known, _)| *known == name)?;
+        match map {
+            Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+                Some(data.fd().as_fd())
+            }
+            _ => None,
+        }
+    }
+
+    /// What holds for a cgroup.
+    pub fn container(&self, cgroup: u64) -> Result<Option<Container>, MapError> {
+        found(CONTAINERS, self.containers_map()?.get(&cgroup, 0))
+    }
+
+    /// Sets what holds for a cgroup, in one step.
+    pub fn set_container(&mut self, cgroup: u64, value: Container) -> Result<(), MapError> {
+        self.containers_map_mut()?.insert(cgroup, value, 0).map_err(other(CONTAINERS))
+    }
+
+    /// Forgets a cgroup; nothing where it was not known.
+    pub fn remove_container(&mut self, cgroup: u64) -> Result<(), MapError> {
+        found(CONTAINERS, self.containers_map_mut()?.remove(&cgroup)).map(drop)
+    }
+
+    /// All bound cgroups.
+    pub fn containers(&self) -> Result<Vec<(u64, Container)>, MapError> {
+        self.containers_map()?.iter().collect::<Result<_, _>>().map_err(other(CONTAINERS))
+    }
+
+    /// A policy by its id.
+    pub fn policy(&self, id: u32) -> Result<Option<Policy>, MapError> {
+        found(POLICIES, self.policies_map()?.get(&id, 0))
+    }
+
+    /// Sets a policy.
+    pub fn set_policy(&mut self, id: u32, value: Policy) -> Result<(), MapError> {
+        self.policies_map_mut()?.insert(id, value, 0).map_err(other(POLICIES))
+    }
+
+    /// Forgets a policy; nothing where it was not known.
+    pub fn remove_policy(&mut self, id: u32) -> Result<(), MapError> {
+        found(POLICIES, self.policies_map_mut()?.remove(&id)).map(drop)
+    }
+
+    /// All policies.
+    pub fn policies(&self) -> Result<Vec<(u32, Policy)>, MapError> {
+        self.policies_map()?.iter().collect::<Result<_, _>>().map_err(other(POLICIES))
+    }
+
+    /// Sets an entry of a policy.
+    pub fn set_rule(&mut self, key: RuleKey, value: RuleValue) -> Result<(), MapError> {
+        self.rules_map_mut()?.insert(key, value, 0).map_err(other(RULES))
+    }
+
+    /// Forgets an entry; nothing where it was not known.
+    pub fn remove_rule(&mut self, key: &RuleKey) -> Result<(), MapError> {
+        found(RULES, self.rules_map_mut()?.remove(key)).map(drop)
+    }
+
+    /// Keys of all entries of all policies.
+    pub fn rule_keys(&self) -> Result<Vec<RuleKey>, MapError> {
+        let rules: HashMap<_, RuleKey, RuleValue> =
+            HashMap::try_from(&self.rules).map_err(other(RULES))?;
+        rules.keys().collect::<Result<_, _>>().map_err(other(RULES))
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> Result<Config, MapError> {
+        let config = Array::try_from(&self.config).map_err(other(CONFIG))?;
+        config.get(&0, 0).map_err(other(CONFIG))
+    }
+
+    /// Sets the configuration.
+    pub fn set_config(&mut self, value: Config) -> Result<(), MapError> {
+        let mut config = Array::try_from(&mut self.config).map_err(other(CONFIG))?;
+        config.set(0, value, 0).map_err(other(CONFIG))
+    }
+
+    /// The counters, summed over the CPUs.
+    pub fn stats(&self) -> Result<Stats, MapError> {
+        let stats: PerCpuArray<_, Stats> =
+            PerCpuArray::try_from(&self.stats).map_err(other(STATS))?;
+        let cpus = stats.get(&0, 0).map_err(other(STATS))?;
+        Ok(cpus.iter().fold(Stats::default(), |sum, cpu| sum.plus(*cpu)))
+    }
+
+    fn containers_map(&self) -> Result<HashMap<&MapData, u64, Container>, MapError> {
+        HashMap::try_from(&self.containers).map_err(other(CONTAINERS))
+    }
+    fn containers_map_mut(&mut self) -> Result<HashMap<&mut MapData, u64, Container>, MapError> {
+        HashMap::try_from(&mut self.containers).map_err(other(CONTAINERS))
+    }
+    fn policies_map(&self) -> Result<HashMap<&MapData, u32, Policy>, MapError> {
+        HashMap::try_from(&self.policies).map_err(other(POLICIES))
+    }
+    fn policies_map_mut(&mut self) -> Result<HashMap<&mut MapData, u32, Policy>, MapError> {
+        HashMap::try_from(&mut self.policies).map_err(other(POLICIES))
+    }
+    fn rules_map_mut(&mut self) -> Result<HashMap<&mut MapData, RuleKey, RuleValue>, MapError> {
+        HashMap::try_from(&mut self.rules).map_err(other(RULES))
+    }
+}
+
+/// `None` where the kernel has no such key.
+fn found<T>(map: &'static str, result: Result<T, AyaError>) -> Result<Option<T>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(AyaError::KeyNotFound) => Ok(None),
+        Err(AyaError::SyscallError(error))
+            if error.io_error.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(other(map)(error)),
+    }
+}

@@ -1,0 +1,211 @@
+//! Rules in, entries of the map `rules` out. Pure.
+//!
+//! The same rules give the same digest and the same entries, whoever compiles
+//! them, so that containers share a policy by its content.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plugin_common::{
+    KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_MAX, RuleKey, RuleValue,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::annotation::Rule;
+
+/// Rules ready for the kernel, under no id yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// First half of the SHA-256 of the canonical rules.
+    pub digest: [u8; 16],
+    /// Bit `1 << KIND_…` for each kind of entry.
+    pub kinds: u32,
+    edges: BTreeMap<Edge, RuleValue>,
+}
+
+/// Where an edge of the automata starts, and what it reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    kind: u32,
+    node: u32,
+    name: Vec<u8>,
+}
+
+impl Policy {
+    /// Compiles `rules`. Ids count from 1 in the order of the set.
+    #[must_use]
+    pub fn compile(rules: &BTreeSet<Rule>) -> Self {
+        let mut builder = Builder::default();
+        let mut digest = Sha256::new();
+        for (id, rule) in (1..).zip(rules) {
+            let text = rule.to_string();
+            digest.update(text.as_bytes());
+            digest.update([0]);
+            match rule {
+                Rule::Name(name) => builder.add(KIND_NAME, [name.as_bytes()], id),
+                Rule::Path(path) => {
+                    builder.add(KIND_REQUESTED, pieces(path.as_bytes()), id);
+                    // From the last component to the first; the empty one
+                    // before the leading slash is the root.
+                    let components = path.trim_start_matches('/').rsplit('/');
+                    builder.add(KIND_PATH, components.map(str::as_bytes), id);
+                }
+            }
+        }
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest.finalize()[..16]);
+        Self { digest: half, kinds: builder.kinds, edges: builder.edges }
+    }
+
+    /// The id it would like to have: never 0.
+    #[must_use]
+    pub fn preferred_id(&self) -> u32 {
+        let [a, b, c, d, ..] = self.digest;
+        u32::from_le_bytes([a, b, c, d]).max(1)
+    }
+
+    /// Its entries under the id `policy`.
+    pub fn entries(&self, policy: u32) -> impl Iterator<Item = (RuleKey, RuleValue)> {
+        self.edges.iter().filter_map(move |(edge, value)| {
+            // Rules are within NAME_MAX by construction, so none is left out.
+            RuleKey::new(policy, edge.node, edge.kind, &edge.name).map(|key| (key, *value))
+        })
+    }
+
+    /// Number of [`Self::entries`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.edges.len()
+    }
+
+    /// Whether it has no rule.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edges.is_empty()
+    }
+}
+
+/// The pieces that the kernel side compares: full ones, then a shorter (maybe
+/// empty) one that ends the string.
+fn pieces(text: &[u8]) -> Vec<&[u8]> {
+    let mut pieces: Vec<&[u8]> = text.chunks(NAME_MAX).collect();
+    if text.len().is_multiple_of(NAME_MAX) {
+        pieces.push(&[]);
+    }
+    pieces
+}
+
+#[derive(Default)]
+struct Builder {
+    kinds: u32,
+    edges: BTreeMap<Edge, RuleValue>,
+    nodes: u32,
+}
+
+impl Builder {
+    /// Adds a way through the automaton of `kind` that ends in rule `id`. Ways
+    /// share the edges that they have in common.
+    fn add<'a>(&mut self, kind: u32, names: impl IntoIterator<Item = &'a [u8]>, id: u32) {
+        self.kinds |= 1 << kind;
+        let mut node = 0;
+        let mut names = names.into_iter().peekable();
+        while let Some(name) = names.next() {
+            let edge = Edge { kind, node, name: name.to_vec() };
+            let value = self.edges.entry(edge).or_default();
+            if names.peek().is_none() {
+                value.rule = id;
+            } else {
+                if value.next == 0 {
+                    self.nodes += 1;
+                    value.next = self.nodes;
+                }
+                node = value.next;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy(rules: &[&str]) -> Policy {
+        Policy::compile(&crate::annotation::parse_list(&rules.join(" ")).unwrap())
+    }
+
+    /// What the kernel side does with names: follow edges, give the last rule.
+    fn follow(policy: &Policy, kind: u32, names: &[&[u8]]) -> u32 {
+        let mut found = RuleValue::default();
+        for (index, name) in names.iter().enumerate() {
+            if index != 0 && found.next == 0 {
+                return 0;
+            }
+            let edge = Edge { kind, node: found.next, name: name.to_vec() };
+            match policy.edges.get(&edge) {
+                Some(value) => found = *value,
+                None => return 0,
+            }
+        }
+        found.rule
+    }
+
+    fn resolved(policy: &Policy, path: &str) -> u32 {
+        let names: Vec<&[u8]> = path[1..].rsplit('/').map(str::as_bytes).collect();
+        follow(policy, KIND_PATH, &names)
+    }
+
+    #[test]
+    fn a_name_is_one_entry() {
+        let policy = policy(&["whoami"]);
+        let entries: Vec<_> = policy.entries(9).collect();
+        assert_eq!(entries, [(
+            RuleKey::new(9, 0, KIND_NAME, b"whoami").unwrap(),
+            RuleValue { rule: 1, next: 0 }
+        )]);
+        assert_eq!(policy.kinds, 1 << KIND_NAME);
+    }
+
+    #[test]
+    fn paths_match_whole_and_nothing_else() {
+        let policy = policy(&["/usr/bin/id", "/bin/id", "/id", "/usr/bin/ls"]);
+        for path in ["/usr/bin/id", "/bin/id", "/id", "/usr/bin/ls"] {
+            assert_ne!(resolved(&policy, path), 0, "{path}");
+            assert_ne!(follow(&policy, KIND_REQUESTED, &[path.as_bytes()]), 0, "{path}");
+        }
+        for path in ["/usr/id", "/opt/usr/bin/id", "/bin/ls", "/ls", "/usr/bin/idx", "/usr/bin/id/x"] {
+            assert_eq!(resolved(&policy, path), 0, "{path}");
+            assert_eq!(follow(&policy, KIND_REQUESTED, &[path.as_bytes()]), 0, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_whole_pieces_has_an_empty_last_one() {
+        let text = format!("/{}", "a".repeat(NAME_MAX - 1));
+        assert_eq!(pieces(text.as_bytes()), [text.as_bytes(), b""]);
+        let longer = format!("{text}/b");
+        assert_eq!(pieces(longer.as_bytes()), [text.as_bytes(), b"/b"]);
+    }
+
+    #[test]
+    fn order_and_repetition_change_nothing() {
+        assert_eq!(policy(&["a", "/b/c"]), policy(&["/b/c", "a", "a"]));
+        assert_ne!(policy(&["a"]).digest, policy(&["b"]).digest);
+        assert_ne!(policy(&["a"]).preferred_id(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_rule_is_found_by_its_own_path(
+            paths in prop::collection::btree_set("(/[a-c]{1,2}){1,5}", 1..40),
+            other in "(/[a-c]{1,2}){1,5}",
+        ) {
+            let list: Vec<&str> = paths.iter().map(String::as_str).collect();
+            let policy = policy(&list);
+            for (id, path) in (1..).zip(&paths) {
+                prop_assert_eq!(resolved(&policy, path), id);
+            }
+            prop_assert_eq!(resolved(&policy, &other) != 0, paths.contains(&other));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What is bound, for people and for the next process of ours: one JSON file a
+//! container. The maps hold what the kernel needs, this holds the rest.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Who a container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The engine's id of the container.
+    pub container: String,
+    /// Name of the container.
+    pub name: String,
+    /// `containerd`, `cri-o`, …
+    pub engine: String,
+    /// Name of the pod; empty where there is none.
+    pub pod: String,
+    /// Namespace of the pod; empty where there is none.
+    pub namespace: String,
+}
+
+impl Owner {
+    /// `container "app" of pod default/web`
+    #[must_use]
+    pub fn describe(&self) -> String {
+        if self.pod.is_empty() {
+            format!("container {:?}", self.name)
+        } else {
+            format!("container {:?} of pod {}/{}", self.name, self.namespace, self.pod)
+        }
+    }
+}
+
+/// A bound container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Who it is.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// The bound cgroup: key of the map `containers`.
+    pub cgroup: u64,
+    /// Its path in the v2 hierarchy.
+    pub path: String,
+    /// What is denied, as the user wrote it.
+    pub deny: Vec<String>,
+    /// `enforce` or `audit`.
+    pub mode: String,
+}
+
+/// A record that could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The engine's id would make a bad file name.
+    #[error("container id {0:?} is not of letters, digits, '_', '.' and '-' (at most 128)")]
+    Id(String),
+    /// A file.
+    #[error("{call} {path}: {source}")]
+    Io {
+        /// The call that failed.
+        call: &'static str,
+        /// What it was called on.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file that was not understood.
+    #[error("{path}: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+/// The directory of the records.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// Records below our run directory.
+    #[must_use]
+    pub fn below(run_dir: &Path) -> Self {
+        Self { dir: run_dir.join("containers") }
+    }
+
+    /// Writes one, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Where the file system refuses it.
+    pub fn write(&self, record: &Record) -> Result<(), RecordError> {
+        let path = self.path(&record.owner.container)?;
+        let failed = |call, path: &Path| {
+            let path = path.to_owned();
+            move |source| RecordError::Io { call, path, source }
+        };
+        crate::lock::private_dir(&self.dir).map_err(failed("mkdir", &self.dir))?;
+        let text = serde_json::to_vec_pretty(record)
+            .map_err(|source| RecordError::Json { path: path.clone(), source })?;
+        let new = path.with_extension("new");
+        fs::write(&new, text).map_err(failed("write", &new))?;
+        fs::rename(&new, &path).map_err(failed("rename", &path))
+    }
+
+    /// The record of a container, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there and can't be understood.
+    pub fn read(&self, container: &str) -> Result<Option<Record>, RecordError> {
+        read(&self.path(container)?)
+    }
+
+    /// Removes one; nothing where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the file system refuses it.
+    pub fn remove(&self, container: &str) -> Result<(), RecordError> {
+        let path = self.path(container)?;
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(RecordError::Io { call: "unlink", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All records. One that can't be understood is logged and left out: it
+    /// protects nothing, the maps do.
+    #[must_use]
+    pub fn all(&self) -> Vec<Record> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let files = entries.flatten().map(|entry| entry.path());
+        let files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        files
+            .filter_map(|path| match read(&path) {
+                Ok(record) => record,
+                Err(error) => {
+                    log::warn!("{error}");
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// Removes the directory and what is in it.
+    ///
+    /// # Errors
+    ///
+    /// Where the file system refuses it.
+    pub fn remove_all(&self) -> Result<(), RecordError> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(RecordError::Io { call: "rm -r", path: self.dir.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, container: &str) -> Result<PathBuf, RecordError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let fits = (1..=128).contains(&container.len());
+        if !fits || container.starts_with('.') || !container.chars().all(plain) {
+            return Err(RecordError::Id(container.to_owned()));
+        }
+        Ok(self.dir.join(format!("{container}.json")))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Record>, RecordError> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| RecordError::Json { path: path.to_owned(), source }),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RecordError::Io { call: "read", path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(container: &str) -> Record {
+        Record {
+            owner: Owner { container: container.to_owned(), name: "app".into(), ..Owner::default() },
+            cgroup: 77,
+            path: "/kubepods/x".into(),
+            deny: vec!["whoami".into()],
+            mode: "enforce".into(),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::below(dir.path());
+        assert_eq!(records.read("abc").unwrap(), None);
+        records.write(&record("abc")).unwrap();
+        assert_eq!(records.read("abc").unwrap(), Some(record("abc")));
+        assert_eq!(records.all(), [record("abc")]);
+        records.remove("abc").unwrap();
+        records.remove("abc").unwrap();
+        assert_eq!(records.all(), []);
+    }
+
+    #[test]
+    fn an_id_never_leaves_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::below(dir.path());
+        for id in ["", "..", ".x", "a/b", "a\0b", "ü", &"a".repeat(129)] {
+            assert!(matches!(records.write(&record(id)), Err(RecordError::Id(_))), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A container's root file system, for one question: which directory does a
+//! path rule's directory stand for? `/bin/whoami` is `/usr/bin/whoami` where
+//! `/bin` is a link, and the kernel side sees the latter.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use plugin_common::{PATH_COMPONENTS_MAX, PATH_MAX};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::annotation::Rule;
+
+/// The rules, and for each path whose directory is reached by a link the same
+/// path without links. The program itself is not followed: where it is a link
+/// to BusyBox, BusyBox is not meant.
+///
+/// A directory that doesn't exist gives nothing: the rule stands as it is
+/// written. `root` is a directory such as `/proc/PID/root`.
+#[must_use]
+pub fn with_real_directories(rules: &BTreeSet<Rule>, root: &Path) -> BTreeSet<Rule> {
+    let mut all = rules.clone();
+    let paths = rules.iter().filter_map(|rule| match rule {
+        Rule::Path(path) => Some(path),
+        Rule::Name(_) => None,
+    });
+    let mut paths = paths.peekable();
+    if paths.peek().is_none() {
+        return all;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else { return all };
+    for path in paths {
+        if let Some(real) = real_path(&root, path) {
+            all.insert(Rule::Path(real));
+        }
+    }
+    all
+}
+
+fn real_path(root: &OwnedFd, path: &str) -> Option<String> {
+    let (directory, name) = path.rsplit_once('/')?;
+    if directory.is_empty() {
+        return None;
+    }
+    let directory = rustix::fs::openat2(
+        root,
+        directory,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .ok()?;
+    let shown = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    // Both as this process sees them: below the same root the rest is what the
+    // container sees.
+    let real = shown(&directory)?;
+    let below = real.strip_prefix(shown(root)?).ok()?;
+    let below = std::str::from_utf8(below.as_os_str().as_bytes()).ok()?;
+    let real = if below.is_empty() { format!("/{name}") } else { format!("/{below}/{name}") };
+    let fits = real.len() <= PATH_MAX && real.split('/').skip(1).count() <= PATH_COMPONENTS_MAX;
+    (fits && real != path).then_some(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::annotation::parse_list;
+
+    #[test]
+    fn a_linked_directory_is_followed_within_the_root_and_the_program_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        symlink("/usr/bin", root.join("bin")).unwrap();
+        symlink("busybox", root.join("usr/bin/whoami")).unwrap();
+        symlink("/../../..", root.join("up")).unwrap();
+        let rules = parse_list("whoami /bin/whoami /up/id /none/x /usr/bin/ls").unwrap();
+        let all = with_real_directories(&rules, root);
+        let added: Vec<String> =
+            all.difference(&rules).map(ToString::to_string).collect();
+        assert_eq!(added, ["/id", "/usr/bin/whoami"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! How rules stand in the map `rules`: as the edges of small automata, so that
+//! names and paths of any allowed length compare whole, by length and bytes,
+//! with a key of fixed size.
+//!
+//! A name is one edge. A path is read by components from the last one to the
+//! root, because that is how the kernel's tree is walked: `/usr/bin/id` is the
+//! edges `id`, `bin`, `usr`. The string given to exec is compared whole, in
+//! pieces of [`NAME_MAX`](crate::NAME_MAX) bytes from its start.
+
+use crate::NAME_MAX;
+
+/// Bytes of [`RuleKey::name`]: the longest name and the NUL that the kernel's
+/// string reads add.
+pub const NAME_CAPACITY: usize = NAME_MAX + 1;
+
+/// [`RuleKey::kind`]: last component of the requested name, or name of the
+/// resolved file.
+pub const KIND_NAME: u32 = 0;
+/// [`RuleKey::kind`]: a component of the resolved file's path, the last first.
+pub const KIND_PATH: u32 = 1;
+/// [`RuleKey::kind`]: a piece of the requested name as it was given to exec.
+pub const KIND_REQUESTED: u32 = 2;
+/// [`RuleKey::kind`]: reserved for directories (everything below).
+pub const KIND_DIR: u32 = 3;
+
+/// Key of the map `rules`. Aligned so that the kernel side can clear and compare
+/// it by words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RuleKey {
+    /// The policy that has the rule.
+    pub policy: u32,
+    /// Where in the automaton the edge starts; 0 is the start.
+    pub node: u32,
+    /// One of the `KIND_…` constants.
+    pub kind: u32,
+    /// Bytes used of `name`.
+    pub len: u32,
+    /// The name or piece, zero behind `len`.
+    pub name: [u8; NAME_CAPACITY],
+}
+
+/// Value of the map `rules`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleValue {
+    /// Id of the rule that is complete with this edge, counted from 1 in its
+    /// policy; 0 where none is.
+    pub rule: u32,
+    /// The node that the edge leads to; 0 where it leads nowhere.
+    pub next: u32,
+}
+
+impl RuleKey {
+    /// A key for `name`, or `None` where it is longer than [`NAME_MAX`] bytes.
+    #[must_use]
+    pub fn new(policy: u32, node: u32, kind: u32, name: &[u8]) -> Option<Self> {
+        if name.len() > NAME_MAX {
+            return None;
+        }
+        let mut key = Self {
+            policy,
+            node,
+            kind,
+            len: u32::try_from(name.len()).ok()?,
+            name: [0; NAME_CAPACITY],
+        };
+        key.name.get_mut(..name.len())?.copy_from_slice(name);
+        Some(key)
+    }
+}
+
+impl core::fmt::Debug for RuleKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let used = self.name.get(..len).unwrap_or(&self.name);
+        f.debug_struct("RuleKey")
+            .field("policy", &self.policy)
+            .field("node", &self.node)
+            .field("kind", &self.kind)
+            .field("name", &core::str::from_utf8(used).unwrap_or("(not UTF-8)"))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_zero_behind_its_name() {
+        let key = RuleKey::new(7, 3, KIND_PATH, b"whoami").unwrap();
+        assert_eq!((key.policy, key.node, key.kind, key.len), (7, 3, KIND_PATH, 6));
+        assert_eq!(&key.name[..6], b"whoami");
+        assert!(key.name[6..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn the_longest_name_fits_and_the_next_does_not() {
+        assert!(RuleKey::new(1, 0, KIND_NAME, &[b'a'; NAME_MAX]).is_some());
+        assert!(RuleKey::new(1, 0, KIND_NAME, &[b'a'; NAME_MAX + 1]).is_none());
+    }
+}

@@ -1,0 +1,37 @@
+//! Counters of the eBPF programs: one value of named fields for each CPU.
+
+/// The one value of the per-CPU array `stats`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Programs of bound containers that were looked at.
+    pub checked: u64,
+    /// Refused with EPERM.
+    pub denied: u64,
+    /// Killed before their first instruction.
+    pub killed: u64,
+    /// Let through and reported, in audit mode.
+    pub audited: u64,
+    /// A name or path could not be read; the program was let through.
+    pub unreadable: u64,
+    /// The kernel did not take the signal; the program was let through.
+    pub kill_failed: u64,
+    /// Events that did not fit into the ring buffer. Verdicts are not affected.
+    pub events_lost: u64,
+}
+
+impl Stats {
+    /// Adds the counters of another CPU.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            checked: self.checked.wrapping_add(other.checked),
+            denied: self.denied.wrapping_add(other.denied),
+            killed: self.killed.wrapping_add(other.killed),
+            audited: self.audited.wrapping_add(other.audited),
+            unreadable: self.unreadable.wrapping_add(other.unreadable),
+            kill_failed: self.kill_failed.wrapping_add(other.kill_failed),
+            events_lost: self.events_lost.wrapping_add(other.events_lost),
+        }
+    }
+}

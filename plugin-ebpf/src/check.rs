@@ -1,0 +1,36 @@
+//! From a hook's arguments to its verdict: container, facts, decision, report.
+
+use core::mem::MaybeUninit;
+
+use plugin_common::{MECHANISM_SIGNAL, Verdict, decide};
+
+use crate::{container, facts::{self, Asked}, report};
+
+/// Whether the program is refused. Decided first, reported after.
+#[inline(always)]
+pub fn refuses(asked: &Asked, mechanism: u32) -> bool {
+    let Some((container, cgroup)) = container::current() else {
+        return false;
+    };
+    let mut key = MaybeUninit::uninit();
+    let key = facts::empty_key(&mut key);
+    let facts = asked.facts(container, key);
+    report::count(|stats| &mut stats.checked);
+    if facts.unreadable {
+        // Fails open: a deny list lets pass what it can't read. Counted.
+        report::count(|stats| &mut stats.unreadable);
+    }
+    let verdict = decide(container, facts.findings);
+    let (rule, source, refused) = match verdict {
+        Verdict::Allow => return false,
+        Verdict::Deny(rule, source) => (rule, source, true),
+        Verdict::Audit(rule, source) => (rule, source, false),
+    };
+    if !refused {
+        report::count(|stats| &mut stats.audited);
+    } else if mechanism != MECHANISM_SIGNAL {
+        report::count(|stats| &mut stats.denied);
+    }
+    report::event(key, cgroup, rule, source, mechanism, refused);
+    refused
+}

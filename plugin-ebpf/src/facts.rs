@@ -1,0 +1,255 @@
+//! Looks the names of a program up in its container's policy.
+//!
+//! One key on the stack serves all lookups, one after the other: the programs
+//! are preemptible, so a buffer for each CPU would be shared.
+
+use core::mem::MaybeUninit;
+
+use plugin_common::{
+    Container, Findings, KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_CAPACITY, NAME_MAX,
+    PATH_COMPONENTS_MAX, PATH_MAX, RuleKey, RuleValue,
+};
+
+use crate::{
+    field::{self, Bprm, File, Step},
+    maps::RULES,
+};
+
+/// What exec was asked for, and where that stands.
+pub enum Asked {
+    /// Behind the kernel's own lookup: name and file.
+    Kernel(Bprm),
+    /// At the syscall: the address of a name in user memory.
+    User(u64),
+}
+
+/// Findings, and whether something could not be read.
+pub struct Facts {
+    pub findings: Findings,
+    pub unreadable: bool,
+}
+
+/// Pieces of [`NAME_MAX`] bytes that the longest string given to exec has.
+const PIECES: u64 = (PATH_MAX as u64).div_ceil(NAME_MAX as u64);
+
+/// Steps from a file to the root: its components, and the mount points between.
+const STEPS: usize = 2 * PATH_COMPONENTS_MAX;
+
+impl Asked {
+    /// Asks the policy of `container`; ends with the first finding. `key.name`
+    /// is then the name that matched (of a path, the part looked up last).
+    ///
+    /// The order is the verifier's: each step that is left goes on with few
+    /// states, so the one with the longest loop comes first.
+    #[inline(always)]
+    pub fn facts(&self, container: &Container, key: &mut RuleKey) -> Facts {
+        let mut unreadable = false;
+        let mut findings = Findings { requested: 0, resolved: 0 };
+        key.policy = container.policy;
+        if container.kinds & (1 << KIND_NAME) != 0 {
+            match self.requested_name(key) {
+                Some(0) => {}
+                Some(rule) => {
+                    findings.requested = rule;
+                    return Facts { findings, unreadable };
+                }
+                None => unreadable = true,
+            }
+            match self.resolved(key, resolved_name) {
+                Some(0) => {}
+                Some(rule) => {
+                    findings.resolved = rule;
+                    return Facts { findings, unreadable };
+                }
+                None => unreadable = true,
+            }
+        }
+        if container.kinds & (1 << KIND_PATH) != 0 {
+            match self.requested_path(key) {
+                Some(0) => {}
+                Some(rule) => {
+                    findings.requested = rule;
+                    return Facts { findings, unreadable };
+                }
+                None => unreadable = true,
+            }
+            match self.resolved(key, resolved_path) {
+                Some(rule) => findings.resolved = rule,
+                None => unreadable = true,
+            }
+        }
+        Facts { findings, unreadable }
+    }
+
+    /// Asks about the file, where the hook has one.
+    #[inline(always)]
+    fn resolved(
+        &self,
+        key: &mut RuleKey,
+        ask: impl FnOnce(&File, &mut RuleKey) -> Option<u32>,
+    ) -> Option<u32> {
+        match self {
+            Self::Kernel(bprm) => ask(&bprm.file(), key),
+            Self::User(_) => Some(0),
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self) -> u64 {
+        match self {
+            Self::Kernel(bprm) => bprm.filename(),
+            Self::User(address) => *address,
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self, to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
+        match self {
+            Self::Kernel(_) => field::kernel_string(to, address),
+            Self::User(_) => field::user_string(to, address),
+        }
+    }
+
+    /// The rule for the last component of what exec was asked for.
+    ///
+    /// A component that a rule can name lies within the last [`NAME_MAX`]
+    /// bytes, so only these are searched for a slash.
+    #[inline(always)]
+    fn requested_name(&self, key: &mut RuleKey) -> Option<u32> {
+        let mut tail = self.address();
+        let mut len = self.read(&mut key.name, tail)?;
+        let mut pieces = 1;
+        while len == NAME_MAX as u32 && pieces < PIECES {
+            // There is more: ends with a piece that is shorter than a full one.
+            len = self.read(&mut key.name, tail + NAME_MAX as u64)?;
+            tail += u64::from(len);
+            pieces += 1;
+        }
+        if pieces > 1 {
+            self.read(&mut key.name, tail)?;
+        }
+        let mut last = tail;
+        let mut index = 0;
+        while index < NAME_MAX {
+            let byte = key.name[index];
+            if byte == 0 {
+                break;
+            }
+            if byte == b'/' {
+                last = tail + index as u64 + 1;
+            }
+            index += 1;
+        }
+        clear(key);
+        let len = self.read(&mut key.name, last)?;
+        Some(edge(key, KIND_NAME, 0, len).rule)
+    }
+
+    /// The rule for the whole of what exec was asked for.
+    #[inline(always)]
+    fn requested_path(&self, key: &mut RuleKey) -> Option<u32> {
+        let mut piece = self.address();
+        let mut node = 0;
+        let mut pieces = 0;
+        while pieces < PIECES {
+            clear(key);
+            let len = self.read(&mut key.name, piece)?;
+            let found = edge(key, KIND_REQUESTED, node, len);
+            if len < NAME_MAX as u32 {
+                return Some(found.rule);
+            }
+            if found.next == 0 {
+                return Some(0);
+            }
+            node = found.next;
+            piece += NAME_MAX as u64;
+            pieces += 1;
+        }
+        Some(0)
+    }
+}
+
+/// The rule for the last component of the file's path.
+#[inline(always)]
+fn resolved_name(file: &File, key: &mut RuleKey) -> Option<u32> {
+    let (name, len) = file.name();
+    clear(key);
+    let taken = field::kernel_string(&mut key.name, name)?;
+    if taken != len {
+        // Changed under the reader, or longer than any rule.
+        return None;
+    }
+    Some(edge(key, KIND_NAME, 0, taken).rule)
+}
+
+/// The rule for the file's path, read from the file to the root of the mount
+/// namespace: a chroot changes nothing. Ends with the first component that no
+/// rule has.
+#[inline(always)]
+fn resolved_path(file: &File, key: &mut RuleKey) -> Option<u32> {
+    let mut place = file.place();
+    // The edge taken last. 0 is where an automaton starts, and what an edge that
+    // leads nowhere says; only the former goes on.
+    let mut found = RuleValue { rule: 0, next: 0 };
+    let mut goes_on = true;
+    let mut steps = 0;
+    while steps < STEPS {
+        steps += 1;
+        match place.step()? {
+            Step::Root => return Some(found.rule),
+            Step::Mount(point) => place = point,
+            Step::Up(above) => {
+                if !goes_on {
+                    return Some(0);
+                }
+                clear(key);
+                let len = field::kernel_string(&mut key.name, place.name()?)?;
+                found = edge(key, KIND_PATH, found.next, len);
+                goes_on = found.next != 0;
+                if !goes_on && found.rule == 0 {
+                    return Some(0);
+                }
+                place = above;
+            }
+        }
+    }
+    None
+}
+
+/// Follows one edge; zeros where there is none.
+#[inline(always)]
+fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> RuleValue {
+    key.kind = kind;
+    key.node = node;
+    key.len = len;
+    // SAFETY: the entry may be replaced or deleted meanwhile; it is copied, and
+    // each value of it is a valid RuleValue.
+    match unsafe { RULES.get(&*key) } {
+        Some(value) => *value,
+        None => RuleValue { rule: 0, next: 0 },
+    }
+}
+
+/// Makes a key of zeros in place and by words: an ordinary value would become a
+/// copy on the small stack, or a call of a function that goes byte by byte.
+#[inline(always)]
+pub fn empty_key(slot: &mut MaybeUninit<RuleKey>) -> &mut RuleKey {
+    let words: *mut u64 = slot.as_mut_ptr().cast();
+    for index in 0..size_of::<RuleKey>() / size_of::<u64>() {
+        // SAFETY: within the key, aligned as it is.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+    // SAFETY: every byte was written; it is made of integers.
+    unsafe { slot.assume_init_mut() }
+}
+
+/// The key compares whole, so nothing may be left of the name before.
+#[inline(always)]
+fn clear(key: &mut RuleKey) {
+    let words: *mut u64 = key.name.as_mut_ptr().cast();
+    for index in 0..NAME_CAPACITY / size_of::<u64>() {
+        // SAFETY: within the array, aligned as the key is. Volatile, so that it
+        // does not become a call of a function that goes byte by byte.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+}

@@ -1,0 +1,132 @@
+//! The hooks, a few lines each: take the kernel's arguments, ask [`check`],
+//! turn the verdict into what the hook returns.
+//!
+//! | program | hook | what a denied exec sees |
+//! |---|---|---|
+//! | `lsm_exec` | LSM `bprm_check_security` | EPERM |
+//! | `fmod_ret_exec` | fmod_ret on `security_bprm_check` | EPERM |
+//! | `kprobe_execve`, `kprobe_execveat` | kprobe on the 64-bit and x32 syscalls | EPERM |
+//! | `kprobe_execve32`, `kprobe_execveat32` | kprobe on the ia32 syscalls | EPERM |
+//! | `signal_exec` | BTF tracepoint `sched_process_exec` | SIGKILL before its first instruction |
+//!
+//! None of them sleeps: a sleepable program could be held up on one CPU while
+//! the denied exec passes on it, on kernels with a recursion guard.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the build asks for core's unstable parts anyway")]
+
+mod check;
+mod container;
+mod facts;
+mod field;
+mod maps;
+mod report;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{generated::bpf_override_return, generated::bpf_send_signal},
+    macros::{btf_tracepoint, fentry, kprobe, lsm},
+    programs::{BtfTracePointContext, FEntryContext, LsmContext, ProbeContext},
+};
+use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
+
+use crate::{facts::Asked, field::Bprm};
+
+const SIGKILL: u32 = 9;
+
+/// Runs once for each level of interpreters: for the script and for its
+/// interpreter (`search_binary_handler` in fs/exec.c).
+#[lsm(hook = "bprm_check_security")]
+pub fn lsm_exec(ctx: LsmContext) -> i32 {
+    // The argument behind the hook's own is the verdict so far; an earlier
+    // refusal is kept.
+    let so_far: i32 = ctx.arg(1);
+    if so_far != 0 {
+        return so_far;
+    }
+    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(0))), MECHANISM_LSM) {
+        return field::eperm();
+    }
+    0
+}
+
+/// The same place in the kernel as [`lsm_exec`], reachable without `bpf` in the
+/// list of active LSMs. aya has no such program type: the section says fentry,
+/// and the loader asks the kernel for fmod_ret. Both have the same context.
+#[fentry(function = "security_bprm_check")]
+pub fn fmod_ret_exec(ctx: FEntryContext) -> i32 {
+    let so_far: i32 = ctx.arg(1);
+    if so_far != 0 {
+        return so_far;
+    }
+    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(0))), MECHANISM_FMOD_RET) {
+        return field::eperm();
+    }
+    0
+}
+
+/// Runs once, for the last file of a chain of interpreters, when the new image
+/// is in place and nothing of it has run.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn signal_exec(ctx: BtfTracePointContext) -> i32 {
+    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(2))), MECHANISM_SIGNAL) {
+        // SAFETY: the helper takes a number and touches no memory of ours.
+        if unsafe { bpf_send_signal(SIGKILL) } == 0 {
+            report::count(|stats| &mut stats.killed);
+        } else {
+            // Fails open: nothing else can be done here. Counted.
+            report::count(|stats| &mut stats.kill_failed);
+        }
+    }
+    0
+}
+
+/// `execve(filename, …)` of the 64-bit and x32 ABIs.
+#[kprobe]
+pub fn kprobe_execve(ctx: ProbeContext) -> u32 {
+    syscall(&ctx, field::user_rdi(ctx.arg(0)))
+}
+
+/// `execveat(dirfd, filename, …)` of the 64-bit and x32 ABIs.
+#[kprobe]
+pub fn kprobe_execveat(ctx: ProbeContext) -> u32 {
+    syscall(&ctx, field::user_rsi(ctx.arg(0)))
+}
+
+/// `execve` of the ia32 ABI, also by `int 0x80` from a 64-bit process.
+#[kprobe]
+pub fn kprobe_execve32(ctx: ProbeContext) -> u32 {
+    syscall(&ctx, field::user_ebx(ctx.arg(0)))
+}
+
+/// `execveat` of the ia32 ABI.
+#[kprobe]
+pub fn kprobe_execveat32(ctx: ProbeContext) -> u32 {
+    syscall(&ctx, field::user_ecx(ctx.arg(0)))
+}
+
+/// A courtesy: the name is in user memory, may be absent or change under us.
+/// [`signal_exec`] stands behind it, so every failure here fails open.
+#[inline(always)]
+fn syscall(ctx: &ProbeContext, filename: Option<u64>) -> u32 {
+    if let Some(filename) = filename
+        && check::refuses(&Asked::User(filename), MECHANISM_KPROBE)
+    {
+        // SAFETY: the context of a kprobe is the registers that it interrupted;
+        // the kernel admits this helper on syscalls alone.
+        unsafe { bpf_override_return(ctx.as_ptr().cast(), field::eperm() as i64 as u64) };
+    }
+    0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel's licence check.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

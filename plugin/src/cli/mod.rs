@@ -1,0 +1,104 @@
+//! The subcommands, one a file.
+
+mod doctor;
+mod load;
+mod run;
+mod unload;
+
+use std::{fmt::Display, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use execblock::{kernel::Mechanism, setup::{Choice, SetupError}};
+
+/// Done.
+pub(crate) const DONE: u8 = 0;
+/// Failed; the message says why.
+pub(crate) const FAILED: u8 = 1;
+/// The command line was not understood.
+pub(crate) const USAGE: u8 = 2;
+/// This kernel can't.
+pub(crate) const KERNEL: u8 = 3;
+
+/// Say which programs a container must not execute; the kernel refuses them.
+#[derive(Debug, Parser)]
+#[command(name = "execblock", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 this kernel can't.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Doctor(doctor::Args),
+    Load(load::Args),
+    Unload(unload::Args),
+}
+
+/// An error on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) status: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(status: u8, message: impl Display) -> Self {
+        Self { message: message.to_string(), status }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(FAILED, error)
+    }
+}
+
+/// 3 where the kernel is the reason, and the next step.
+pub(crate) fn setup_failure(error: SetupError) -> Failure {
+    match error {
+        SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
+            Failure::new(KERNEL, format!("{error}\nexecblock doctor tells what is missing"))
+        }
+        error => Failure::new(FAILED, error),
+    }
+}
+
+/// `--mechanism`
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MechanismArg(pub(crate) Choice);
+
+impl std::str::FromStr for MechanismArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self(Choice::Auto));
+        }
+        text.parse::<Mechanism>().map(Choice::One).map(Self).map_err(|_unknown| {
+            format!("unknown mechanism {text:?}, expected auto, lsm, fmod_ret, kprobe or signal")
+        })
+    }
+}
+
+impl Cli {
+    /// The command line.
+    pub(crate) fn parse_or_plugin() -> Self {
+        Self::parse()
+    }
+
+    /// Whether it logs what it does without being asked.
+    pub(crate) fn is_daemon(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::Run(args) => run::run(args),
+            Command::Doctor(args) => doctor::run(args),
+            Command::Load(args) => load::run(args),
+            Command::Unload(args) => unload::run(args),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `execblock run`: one command under rules, without any engine.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, Command, ExitCode, ExitStatus},
+};
+
+use clap::Args as ClapArgs;
+use execblock::{
+    annotation::{self, Mode},
+    bind::Binder,
+    cgroup::{Scratch, SpawnError},
+    policy::Policy,
+    root,
+    setup::{Options, Setup},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::{
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
+    iterator::{SignalsInfo, exfiltrator::WithOrigin},
+    low_level::siginfo::Cause,
+};
+
+use super::{FAILED, Failure, MechanismArg, USAGE, setup_failure};
+
+/// What cgroups of commands begin with.
+const CGROUP_PREFIX: &str = "execblock-run-";
+
+/// Run a command that can't execute some programs, it and all it starts.
+///
+/// The exit status is the command's; 128 and the signal's number where it was
+/// killed; 126 where it can't be executed, 127 where it was not found.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Names or absolute paths, split by commas or spaces. May be repeated.
+    #[arg(long, value_name = "LIST", required = true)]
+    deny: Vec<String>,
+    /// Let denied programs run and report them.
+    #[arg(long)]
+    audit: bool,
+    /// auto takes the first that works of lsm, fmod_ret, kprobe, signal.
+    #[arg(long, default_value = "auto", value_name = "MECHANISM")]
+    mechanism: MechanismArg,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let list = args.deny.join(",");
+    let rules = annotation::parse_list(&list)
+        .map_err(|error| Failure::new(USAGE, format!("--deny: {error}")))?;
+    let mode = if args.audit { Mode::Audit } else { Mode::Enforce };
+    let (program, arguments) = args
+        .command
+        .split_first()
+        .ok_or_else(|| Failure::new(USAGE, "no command"))?;
+
+    let setup = Setup::default();
+    let options = Options { choice: args.mechanism.0, transient: true, ..Options::default() };
+    setup.load(options).map_err(setup_failure)?;
+    let result = Binder::new().map_err(Failure::from).and_then(|binder| {
+        binder.hierarchy().remove_empty(CGROUP_PREFIX);
+        let name = format!("{CGROUP_PREFIX}{}", std::process::id());
+        let scratch = binder.hierarchy().create(&name)?;
+        let policy = Policy::compile(&root::with_real_directories(&rules, "/".as_ref()));
+        binder.bind(scratch.cgroup(), &policy, mode)?;
+        let result = supervise(&scratch, program, arguments);
+        finish(&binder, &scratch);
+        result
+    });
+    // Whatever happened: what was loaded for this command alone goes.
+    if let Err(error) = setup.unload_if_unused() {
+        log::warn!("{error}");
+    }
+    result
+}
+
+/// Forgets the cgroup, unless the command left something running in it: that
+/// stays under its rules, and is collected later.
+fn finish(binder: &Binder, scratch: &Scratch) {
+    if scratch.is_populated() {
+        log::warn!("processes are left in {}, they stay under the rules", scratch.cgroup().path);
+        return;
+    }
+    let unbound = binder.unbind(scratch.cgroup().id).and_then(|()| binder.collect());
+    if let Err(error) = unbound {
+        log::warn!("{error}");
+    }
+}
+
+fn supervise(
+    scratch: &Scratch,
+    program: &OsString,
+    arguments: &[OsString],
+) -> Result<ExitCode, Failure> {
+    // Taken before the command starts, so that none ends this process alone.
+    let mut signals = SignalsInfo::<WithOrigin>::new(forwarded()?)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let mut child = scratch.spawn(command).map_err(|error| match error {
+        SpawnError::Exec(error) => {
+            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            Failure::new(status, format!("{}: {}", program.display(), reason(&error)))
+        }
+        error @ SpawnError::Join { .. } => Failure::new(FAILED, error),
+    })?;
+    let status = wait(&mut child, &mut signals)?;
+    Ok(exit_code(status))
+}
+
+/// Signals that go to the command: not those that stop a job, which the
+/// terminal sends to both of us, and not those that were ignored when we were
+/// started (nohup), which the command inherits.
+fn forwarded() -> Result<Vec<i32>, Failure> {
+    let ignored = procfs::process::Process::myself().and_then(|process| process.status())?.sigign;
+    let signals = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+    let heard = |signal: &i32| *signal == SIGCHLD || ignored & (1 << (signal - 1)) == 0;
+    Ok(signals.into_iter().filter(heard).collect())
+}
+
+fn wait(child: &mut Child, signals: &mut SignalsInfo<WithOrigin>) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        for origin in signals.wait() {
+            // What the terminal sends reaches the whole foreground group, and
+            // so the command, by itself.
+            if matches!(origin.cause, Cause::Sent(_)) {
+                pass_on(child, origin.signal);
+            }
+        }
+    }
+}
+
+fn pass_on(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal))
+        && let Err(error) = kill_process(pid, signal)
+    {
+        log::debug!("signal {signal:?}: {error}");
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, signal) => 128 + signal.unwrap_or(0),
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// The message as a shell prints it: without "(os error 1)".
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

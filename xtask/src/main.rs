@@ -1,1 +1,54 @@
-fn main() {}
+//! The build and test tool of this repository, run as `cargo xtask`: what a
+//! shell script or a makefile would do, with types and tests.
+#![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
+
+mod ebpf;
+mod host;
+mod object_file;
+mod rust_src;
+mod test;
+mod tidy;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the eBPF object that the engine embeds
+    Ebpf(ebpf::Arguments),
+    /// Run the guest's test cases in virtual machines
+    Vm(vm::Arguments),
+    /// Run all tests: this machine's, then the virtual machines'
+    Test(test::Arguments),
+    /// Check what no compiler checks: layering, file lengths, documents
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = ebpf::wrapped_rustc() {
+        return code;
+    }
+    let done = match Arguments::parse().command {
+        Command::Ebpf(arguments) => ebpf::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

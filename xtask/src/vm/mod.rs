@@ -1,0 +1,472 @@
+//! `cargo xtask vm`: boots Debian and self-built kernels under QEMU and runs
+//! the guest's test cases (crate `execblock-vmtest`, PID 1 there) on each.
+//!
+//! What is fetched or built once lies in `target/vm`, or in the folder that
+//! `EXECBLOCK_VM_DIR` names.
+
+mod apt;
+mod build_kernel;
+mod image;
+mod kernel;
+mod modules;
+mod payload;
+mod qemu;
+mod report;
+mod userland;
+
+use std::{
+    collections::VecDeque,
+    env,
+    fs::{self, File},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+
+pub(crate) use self::{apt::Apt, report::Totals};
+use self::{
+    kernel::{Fetched, Kernel},
+    payload::Payload,
+    qemu::{Ending, Limits, Machine},
+    report::{Listener, Matrix, Outcome},
+    userland::Userland,
+};
+use crate::host;
+
+/// What runs when nothing is asked for: each kernel, each engine generation,
+/// and not their whole product.
+const DEFAULT: &[(&str, &str)] = &[
+    ("6.1", "trixie"),
+    ("6.12", "trixie"),
+    ("7.3", "trixie"),
+    ("6.12-nolsm", "trixie"),
+    (kernel::OVERRIDE, "trixie"),
+    ("6.12", "forky"),
+    ("7.3", "forky"),
+];
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the kernel with bpf_override_return, which no Debian kernel has
+    BuildKernel,
+    /// Fetch kernels and userlands, and boot nothing
+    Fetch(Wanted),
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Wanted {
+    /// Kernel to boot; may be repeated
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Vec<String>,
+    /// Userland to boot; may be repeated
+    #[arg(long, value_name = "USERLAND")]
+    pub(crate) userland: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Fail when a case was skipped
+    #[arg(long)]
+    pub(crate) no_skip: bool,
+    /// List kernels, userlands and cases, and boot nothing
+    #[arg(long)]
+    list: bool,
+    /// Virtual machines at a time; each keeps two processors busy
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Seconds without a line on the console after which a guest is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    silence: u64,
+    /// Seconds after which a guest is ended in any case
+    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
+    timeout: u64,
+    /// Run the cases whose name contains this
+    #[arg(value_parser = parse_filter)]
+    filter: Option<String>,
+}
+
+/// The filter travels on the kernel's command line as it is.
+fn parse_filter(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/+".contains(c);
+    match text.chars().find(|c| !plain(*c)) {
+        Some(c) => Err(format!("{c:?} occurs in no case's name")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The folder of what is fetched or built once.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    apt: Apt,
+}
+
+impl Cache {
+    fn open() -> Result<Self> {
+        let folder = env::var_os("EXECBLOCK_VM_DIR")
+            .map_or_else(|| host::checkout().join("target/vm"), PathBuf::from);
+        for child in ["kernels", "userlands", "logs", "scratch", "apt"] {
+            fs::create_dir_all(folder.join(child)).with_context(|| folder.display().to_string())?;
+        }
+        let folder = folder.canonicalize()?;
+        Ok(Self {
+            apt: Apt::new(folder.join("apt")),
+            folder,
+        })
+    }
+
+    fn kernels(&self) -> PathBuf {
+        self.folder.join("kernels")
+    }
+
+    fn userlands(&self) -> PathBuf {
+        self.folder.join("userlands")
+    }
+
+    /// Where `build-kernel` leaves its kernel.
+    fn built_kernel(&self) -> PathBuf {
+        self.kernels().join(format!("bzImage-{}", kernel::OVERRIDE))
+    }
+
+    /// A folder that is removed with its owner.
+    fn scratch(&self) -> Result<tempfile::TempDir> {
+        Ok(tempfile::tempdir_in(self.folder.join("scratch"))?)
+    }
+
+    /// Keeps two runs from fetching the same thing.
+    fn lock(&self) -> Result<File> {
+        let file = File::create(self.folder.join("lock"))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// A static BusyBox, the initrd's only program.
+    fn busybox(&self) -> Result<PathBuf> {
+        let file = self.folder.join("busybox");
+        if !file.exists() {
+            let scratch = self.scratch()?;
+            self.apt
+                .unpack(&["busybox-static".into()], scratch.path())?;
+            let found = ["usr/bin/busybox", "bin/busybox"]
+                .map(|path| scratch.path().join(path))
+                .into_iter()
+                .find(|path| path.exists())
+                .context("busybox-static has no busybox")?;
+            fs::rename(found, &file)?;
+        }
+        Ok(file)
+    }
+}
+
+/// One virtual machine to run.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    kernel: &'static Kernel,
+    userland: &'static Userland,
+}
+
+impl Pair {
+    fn label(self) -> String {
+        format!("{}/{}", self.kernel.name, self.userland.name)
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    match &arguments.command {
+        Some(Command::BuildKernel) => build_kernel::run(&Cache::open()?).map(|()| true),
+        Some(Command::Fetch(wanted)) => fetch(wanted).map(|()| true),
+        None if arguments.selection.list => list(&arguments.selection).map(|()| true),
+        None => {
+            let totals = run_cases(&arguments.selection)?;
+            println!("{totals}");
+            Ok(totals.good(!arguments.selection.no_skip))
+        }
+    }
+}
+
+/// Boots what is selected and prints all but the totals, which are returned.
+pub(crate) fn run_cases(selection: &Selection) -> Result<Totals> {
+    let pairs = selected(&selection.wanted)?;
+    host::require(qemu::NEEDED)?;
+    let cache = Cache::open()?;
+    let payload = Payload::build(&cache)?;
+    let mut matrix = Matrix::default();
+    let mut ready = VecDeque::new();
+    let mut absent = Vec::new();
+    {
+        let _lock = cache.lock()?;
+        for pair in pairs {
+            match prepare(&cache, pair) {
+                Ok(Ok(parts)) => ready.push_back((pair, parts)),
+                Ok(Err(reason)) => absent.push((pair, reason)),
+                Err(error) => {
+                    let listener = Listener::new(pair.label(), false);
+                    let outcome = listener.cannot_start(&format!("{error:#}"));
+                    matrix.add(pair.kernel.name, pair.userland.name, outcome);
+                }
+            }
+        }
+    }
+    let outcomes = boot_all(&cache, &payload, selection, ready);
+    for (pair, outcome) in outcomes {
+        matrix.add(pair.kernel.name, pair.userland.name, outcome);
+    }
+    for (pair, reason) in absent {
+        let mut listener = Listener::new(pair.label(), false);
+        for name in payload.case_names(pair, selection.filter.as_deref()) {
+            listener.skip(&name, &reason);
+        }
+        matrix.add(
+            pair.kernel.name,
+            pair.userland.name,
+            listener.into_outcome(),
+        );
+    }
+    println!("\n{matrix}\n");
+    let totals = matrix.totals();
+    if totals == Totals::default() {
+        bail!("no case ran: does any name contain the filter?");
+    }
+    Ok(totals)
+}
+
+fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
+    let pair = |kernel: &str, userland: &str| {
+        Ok(Pair {
+            kernel: kernel::by_name(kernel)?,
+            userland: userland::by_name(userland)?,
+        })
+    };
+    let Wanted {
+        kernel: kernels,
+        userland: userlands,
+    } = wanted;
+    if !kernels.is_empty() && !userlands.is_empty() {
+        // Both are named: their product.
+        let product = kernels
+            .iter()
+            .flat_map(|k| userlands.iter().map(move |u| (k, u)));
+        return product.map(|(k, u)| pair(k, u)).collect();
+    }
+    let defaults = DEFAULT
+        .iter()
+        .map(|(k, u)| pair(k, u))
+        .collect::<Result<Vec<_>>>()?;
+    let mut pairs = Vec::new();
+    for name in kernels {
+        kernel::by_name(name)?;
+        pairs.extend(defaults.iter().filter(|pair| pair.kernel.name == name));
+    }
+    for name in userlands {
+        let with_it = defaults
+            .iter()
+            .filter(|pair| pair.userland.name == name)
+            .collect::<Vec<_>>();
+        if with_it.is_empty() {
+            pairs.push(pair("6.12", name)?);
+        }
+        pairs.extend(with_it);
+    }
+    Ok(if kernels.is_empty() && userlands.is_empty() {
+        defaults
+    } else {
+        pairs
+    })
+}
+
+/// A virtual machine's parts in the cache.
+#[derive(Debug)]
+struct Parts {
+    kernel: Fetched,
+    root: PathBuf,
+    busybox: PathBuf,
+}
+
+fn prepare(cache: &Cache, pair: Pair) -> Result<Result<Parts, String>> {
+    let kernel = match pair.kernel.fetch(cache)? {
+        Ok(kernel) => kernel,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let root = pair.userland.fetch(cache)?;
+    Ok(Ok(Parts {
+        kernel,
+        root,
+        busybox: cache.busybox()?,
+    }))
+}
+
+fn boot_all(
+    cache: &Cache,
+    payload: &Payload,
+    selection: &Selection,
+    ready: VecDeque<(Pair, Parts)>,
+) -> Vec<(Pair, Outcome)> {
+    let queue = Mutex::new(ready);
+    let outcomes = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..selection.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
+                    let Some((pair, parts)) = next else { return };
+                    let outcome = boot(cache, payload, selection, pair, &parts);
+                    outcomes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((pair, outcome));
+                }
+            });
+        }
+    });
+    outcomes
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn boot(
+    cache: &Cache,
+    payload: &Payload,
+    selection: &Selection,
+    pair: Pair,
+    parts: &Parts,
+) -> Outcome {
+    let label = pair.label();
+    println!("boot  {label}");
+    let log = cache.folder.join(format!(
+        "logs/{}-{}.log",
+        pair.kernel.name, pair.userland.name
+    ));
+    let mut listener = Listener::new(label, selection.jobs <= 1);
+    let booted = (|| {
+        let scratch = cache.scratch()?;
+        let initrd = scratch.path().join("initrd.img");
+        image::write_initrd(&parts.kernel, &parts.busybox, &initrd)?;
+        let machine = Machine {
+            kernel: &parts.kernel.image,
+            initrd: &initrd,
+            command_line: command_line(pair, parts, selection.filter.as_deref()),
+            root: &parts.root,
+            payload: &payload.image(),
+            modules: parts.kernel.module_disk.as_deref(),
+            scratch: scratch.path(),
+        };
+        let limits = Limits {
+            silent: Duration::from_secs(selection.silence),
+            total: Duration::from_secs(selection.timeout),
+        };
+        qemu::boot(&machine, limits, &log, &mut |line| listener.line(line))
+    })();
+    let how = match booted {
+        // A guest that hangs after its last word has still said everything.
+        Ok(ending) if ending != Ending::PoweredOff && listener.is_done() => {
+            println!("note  {}  {}", pair.label(), ending.describe());
+            ending.describe()
+        }
+        Ok(ending) => ending.describe(),
+        Err(error) => format!("{error:#}"),
+    };
+    listener.end(&how, &log.display().to_string())
+}
+
+fn command_line(pair: Pair, parts: &Parts, filter: Option<&str>) -> String {
+    let mut words = vec![
+        // A panic ends QEMU, which is told not to reboot.
+        "console=ttyS0 panic=-1 quiet loglevel=4".to_owned(),
+        // Emulated, they cost much and protect nobody.
+        "mitigations=off random.trust_cpu=on".to_owned(),
+        pair.kernel.command_line.to_owned(),
+        format!("execblock.kernel={}", pair.kernel.name),
+        format!("execblock.userland={}", pair.userland.name),
+        format!("execblock.filter={}", filter.unwrap_or_default()),
+    ];
+    if parts.kernel.module_disk.is_some() {
+        words.push("execblock.modules".into());
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+fn fetch(wanted: &Wanted) -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    for pair in selected(wanted)? {
+        match prepare(&cache, pair)? {
+            Ok(_) => println!("{}: ready", pair.label()),
+            Err(reason) => println!("{}: {reason}", pair.label()),
+        }
+    }
+    Ok(())
+}
+
+fn list(selection: &Selection) -> Result<()> {
+    println!("kernels:");
+    for kernel in kernel::KERNELS {
+        println!("  {:<14} {}", kernel.name, kernel.command_line);
+    }
+    println!("userlands:");
+    for userland in userland::USERLANDS {
+        println!("  {:<14} {}", userland.name, userland.about);
+    }
+    println!("virtual machines and their cases:");
+    let payload = Payload::build(&Cache::open()?)?;
+    for pair in selected(&selection.wanted)? {
+        println!("  {}", pair.label());
+        for name in payload.case_names(pair, selection.filter.as_deref()) {
+            println!("    {name}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(kernels: &[&str], userlands: &[&str]) -> Result<Vec<String>> {
+        let wanted = Wanted {
+            kernel: kernels.iter().map(ToString::to_string).collect(),
+            userland: userlands.iter().map(ToString::to_string).collect(),
+        };
+        Ok(selected(&wanted)?.into_iter().map(Pair::label).collect())
+    }
+
+    #[test]
+    fn flags_narrow_the_default_or_name_a_product() -> Result<()> {
+        assert_eq!(labels(&[], &[])?.len(), DEFAULT.len());
+        assert_eq!(labels(&["6.12"], &[])?, ["6.12/trixie", "6.12/forky"]);
+        assert_eq!(labels(&[], &["forky"])?, ["6.12/forky", "7.3/forky"]);
+        assert_eq!(labels(&[], &["bookworm"])?, ["6.12/bookworm"]);
+        assert_eq!(
+            labels(&["6.1", "7.3"], &["forky"])?,
+            ["6.1/forky", "7.3/forky"]
+        );
+        assert!(labels(&["2.6"], &[]).is_err());
+        assert!(labels(&[], &["sarge"]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_filter_survives_the_command_line() {
+        assert!(parse_filter("lsm/deny_name").is_ok());
+        assert!(parse_filter("a b").is_err());
+        assert!(parse_filter("\"").is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! What the guest runs: the test program, execblock itself and small helper
+//! programs of other ABIs, on a disk of their own so that the userland's image
+//! stays as it was made.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::{Cache, Pair, image};
+use crate::host;
+
+#[derive(Debug)]
+pub(crate) struct Payload {
+    folder: TempDir,
+}
+
+impl Payload {
+    /// Compiles the programs and packs them.
+    pub(crate) fn build(cache: &Cache) -> Result<Self> {
+        host::run(
+            host::cargo()
+                .args(["build", "--release", "--quiet"])
+                .args(["-p", "execblock-vmtest", "-p", "execblock-cli"])
+                .current_dir(host::checkout()),
+        )?;
+        let release = host::target_directory()?.join("release");
+        let payload = Self {
+            folder: cache.scratch()?,
+        };
+        let content = payload.content();
+        fs::create_dir_all(content.join("helpers"))?;
+        image::install(&release.join("execblock-vmtest"), &content.join("vmtest"))?;
+        image::install(&release.join("execblock"), &content.join("execblock"))?;
+        compile_helpers(&content.join("helpers"))?;
+        image::from_folder(
+            &content,
+            &payload.folder.path().join("payload.img"),
+            "payload",
+        )?;
+        Ok(payload)
+    }
+
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder.path().join("payload.img")
+    }
+
+    fn content(&self) -> PathBuf {
+        self.folder.path().join("payload")
+    }
+
+    /// The cases that the test program would run on this machine.
+    pub(crate) fn case_names(&self, pair: Pair, filter: Option<&str>) -> BTreeSet<String> {
+        let listed = host::output(Command::new(self.content().join("vmtest")).args([
+            "--list",
+            pair.kernel.name,
+            pair.userland.name,
+        ]));
+        listed
+            .unwrap_or_default()
+            .lines()
+            .filter(|name| !name.is_empty() && name.contains(filter.unwrap_or_default()))
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+}
+
+/// Compiles `tests/helpers/NAME.c`. The name's end says for which ABI: `x32`,
+/// `32` (ia32), or this machine's. A compiler that can't is no error: the
+/// guest's cases skip when their helper is absent.
+fn compile_helpers(into: &Path) -> Result<()> {
+    let sources = host::checkout().join("tests/helpers");
+    if !sources.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(&sources).context("tests/helpers")? {
+        let source = entry?.path();
+        let name = source.file_stem().unwrap_or_default().to_string_lossy();
+        if source.extension().is_none_or(|extension| extension != "c") {
+            continue;
+        }
+        let flags: &[&str] = if name.ends_with("x32") {
+            &["-mx32", "-nostdlib", "-ffreestanding"]
+        } else if name.ends_with("32") {
+            &["-m32"]
+        } else {
+            &[]
+        };
+        let compiled = host::run_quietly(
+            host::program("gcc")
+                .args(["-O1", "-static", "-fno-stack-protector"])
+                .args(flags)
+                .arg("-o")
+                .arg(into.join(&*name))
+                .arg(&source),
+        );
+        if let Err(error) = compiled {
+            println!("helper {name} can't be compiled (package gcc-multilib): {error:#}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The userlands: Debian releases with their own container engines, as disk
+//! images that every run boots afresh.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::{Cache, apt};
+use crate::host;
+
+#[derive(Debug)]
+pub(crate) struct Userland {
+    pub(crate) name: &'static str,
+    /// What it is there for.
+    pub(crate) about: &'static str,
+}
+
+pub(crate) static USERLANDS: &[Userland] = &[
+    Userland {
+        name: "bookworm",
+        about: "containerd 1.6, which has no NRI; runc 1.1.5",
+    },
+    Userland {
+        name: "trixie",
+        about: "containerd 1.7.24, runc 1.1.15, crun 1.21",
+    },
+    Userland {
+        name: "forky",
+        about: "containerd 2.1, runc 1.3, crun 1.28",
+    },
+];
+
+const PACKAGES: &[&str] = &[
+    "containerd",
+    "runc",
+    "crun",
+    "bpftool",
+    "busybox-static",
+    "iproute2",
+    "kmod",
+    "procps",
+    "ca-certificates",
+];
+
+const SIZE: &str = "3G";
+
+const NEEDED: &[host::Needed] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("tar", "tar"),
+];
+/// Without root, something must remember that the image's files are root's.
+const NEEDED_BY_USERS: &[host::Needed] = &[("fakeroot", "fakeroot"), ("newuidmap", "uidmap")];
+
+pub(crate) fn by_name(name: &str) -> Result<&'static Userland> {
+    USERLANDS
+        .iter()
+        .find(|userland| userland.name == name)
+        .with_context(|| {
+            let names = USERLANDS
+                .iter()
+                .map(|userland| userland.name)
+                .collect::<Vec<_>>();
+            format!("no userland {name}; there are {}", names.join(", "))
+        })
+}
+
+impl Userland {
+    /// The disk image, made when the cache has none.
+    pub(crate) fn fetch(&self, cache: &Cache) -> Result<PathBuf> {
+        // The name tells the packages, so that a longer list makes a new image.
+        let image = cache
+            .userlands()
+            .join(format!("{}-{}.img", self.name, packages_key()));
+        if !image.exists() {
+            self.make(cache, &image)
+                .with_context(|| format!("userland {} can't be made", self.name))?;
+        }
+        Ok(image)
+    }
+
+    fn make(&self, cache: &Cache, image: &Path) -> Result<()> {
+        host::require(NEEDED)?;
+        if !host::is_root() {
+            host::require(NEEDED_BY_USERS)?;
+        }
+        println!("making userland {}", self.name);
+        let scratch = cache.scratch()?;
+        let archive = scratch.path().join("root.tar");
+        host::run_quietly(
+            host::program("mmdebstrap")
+                .args(["--variant=minbase", "--architectures=amd64"])
+                .arg(format!("--include={}", PACKAGES.join(",")))
+                .arg(format!("--keyring={}", apt::KEYRING))
+                .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+                .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
+                .arg("--dpkgopt=path-exclude=/usr/share/man/*")
+                .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
+                .arg(self.name)
+                .arg(&archive)
+                .arg(apt::MIRROR),
+        )?;
+        let root = scratch.path().join("root");
+        let made = scratch.path().join("made.img");
+        fs::create_dir(&root)?;
+        // Both in one shell, which fakeroot can stand around; the guest's /dev
+        // is the kernel's.
+        let script = "tar -xf \"$1\" -C \"$2\" --numeric-owner --exclude='./dev/*' \
+                      && mke2fs -q -F -t ext4 -L root -d \"$2\" \"$3\" \"$4\"";
+        let mut shell = host::program(if host::is_root() { "sh" } else { "fakeroot" });
+        if !host::is_root() {
+            shell.arg("sh");
+        }
+        shell
+            .args(["-c", script, "sh"])
+            .arg(&archive)
+            .arg(&root)
+            .arg(&made)
+            .arg(SIZE);
+        shell.env("PATH", with_sbin());
+        host::run_quietly(&mut shell)?;
+        fs::create_dir_all(cache.userlands())?;
+        fs::rename(made, image)?;
+        Ok(())
+    }
+}
+
+fn with_sbin() -> String {
+    format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    )
+}
+
+/// A short name for the list of packages (FNV-1a: stable across compilers).
+fn packages_key() -> String {
+    let hash = PACKAGES
+        .join(",")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{:08x}", hash >> 32)
+}

@@ -7,9 +7,7 @@
 //! Or as a pre-installed plugin: copy the executable to `/opt/nri/plugins/10-logger`
 //! and restart the runtime, whose log then has the output.
 
-#![allow(clippy::print_stdout, reason = "what this program is for")]
-
-use std::{env, sync::Arc};
+use std::{env, fmt::Display, io::Write as _, sync::Arc};
 
 use nri::{
     ConnectionEvent, Events, HandlerResult, Options, Plugin, Runtime,
@@ -18,12 +16,14 @@ use nri::{
 
 struct Logger;
 
-fn show(event: &str, pod: &PodSandbox, container: &Container) -> HandlerResult {
-    println!(
-        "{event} {}/{} {} pid {}",
-        pod.namespace, pod.name, container.name, container.pid
-    );
-    Ok(())
+fn print(line: impl Display) {
+    // A closed output is no reason to panic, which would refuse a container.
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+fn show(event: &str, pod: &PodSandbox, container: &Container) {
+    let (namespace, pod, name, pid) = (&pod.namespace, &pod.name, &container.name, container.pid);
+    print(format_args!("{event} {namespace}/{pod} {name} pid {pid}"));
 }
 
 impl Plugin for Logger {
@@ -32,7 +32,7 @@ impl Plugin for Logger {
     }
 
     async fn configure(&self, runtime: Runtime) -> HandlerResult {
-        println!("configure {runtime:?}");
+        print(format_args!("configure {runtime:?}"));
         Ok(())
     }
 
@@ -50,15 +50,18 @@ impl Plugin for Logger {
     }
 
     async fn run_pod_sandbox(&self, pod: PodSandbox) -> HandlerResult {
-        show("run_pod_sandbox", &pod, &Container::default())
+        show("run_pod_sandbox", &pod, &Container::default());
+        Ok(())
     }
 
     async fn stop_pod_sandbox(&self, pod: PodSandbox) -> HandlerResult {
-        show("stop_pod_sandbox", &pod, &Container::default())
+        show("stop_pod_sandbox", &pod, &Container::default());
+        Ok(())
     }
 
     async fn remove_pod_sandbox(&self, pod: PodSandbox) -> HandlerResult {
-        show("remove_pod_sandbox", &pod, &Container::default())
+        show("remove_pod_sandbox", &pod, &Container::default());
+        Ok(())
     }
 
     async fn create_container(
@@ -66,40 +69,47 @@ impl Plugin for Logger {
         pod: PodSandbox,
         container: Container,
     ) -> HandlerResult<ContainerAdjustment> {
-        show("create_container", &pod, &container)?;
+        show("create_container", &pod, &container);
         Ok(ContainerAdjustment::default())
     }
 
     async fn post_create_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("post_create_container", &pod, &container)
+        show("post_create_container", &pod, &container);
+        Ok(())
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("start_container", &pod, &container)
+        show("start_container", &pod, &container);
+        Ok(())
     }
 
     async fn post_start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("post_start_container", &pod, &container)
+        show("post_start_container", &pod, &container);
+        Ok(())
     }
 
     async fn update_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("update_container", &pod, &container)
+        show("update_container", &pod, &container);
+        Ok(())
     }
 
     async fn post_update_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("post_update_container", &pod, &container)
+        show("post_update_container", &pod, &container);
+        Ok(())
     }
 
     async fn stop_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("stop_container", &pod, &container)
+        show("stop_container", &pod, &container);
+        Ok(())
     }
 
     async fn remove_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        show("remove_container", &pod, &container)
+        show("remove_container", &pod, &container);
+        Ok(())
     }
 
     fn connection(&self, event: &ConnectionEvent<'_>) {
-        println!("connection {event:?}");
+        print(format_args!("connection {event:?}"));
     }
 }
 
@@ -112,7 +122,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let interrupted = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
-            println!("wait for ctrl-c: {error}");
+            print(format_args!("wait for ctrl-c: {error}"));
         }
     };
     nri::run(Arc::new(Logger), options, interrupted).await?;

@@ -25,7 +25,7 @@ fn message<T: std::fmt::Debug>(answer: ttrpc::Result<T>) -> String {
     }
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn errors_are_told_with_their_sources() {

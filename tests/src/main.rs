@@ -1,1 +1,73 @@
-fn main() {}
+//! Tests of execblock on real kernels: PID 1 of a throw-away virtual machine and its cases.
+//!
+//! `cargo xtask vm` boots the machine. It has a Debian userland, the command under test at
+//! `/payload/execblock` and this program at `/payload/vmtest`, and says on its kernel command line
+//! which kernel and userland it is. What happens is printed line by line (see [`protocol`]).
+//!
+//! Each case asserts the refusal itself (the exec failed with `EPERM`, or the process died of
+//! `SIGKILL`), and that a twin which must work does.
+
+mod background;
+mod cases;
+mod cgroup;
+mod containerd;
+mod cri_client;
+mod execblock;
+mod harness;
+mod machine;
+mod mounts;
+mod oci_image;
+mod probe;
+mod process;
+mod protocol;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::machine::Machine;
+
+const USAGE: &str = "\
+usage: execblock-vmtest --list [KERNEL USERLAND]
+As PID 1 of a machine that `cargo xtask vm` boots it runs the cases.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // The kernel hands words of its command line that it does not know to PID 1.
+    if rustix::process::getpid().is_init() {
+        return harness::init();
+    }
+    match other(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            protocol::write_stdout(&format!("{error:#}\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn other(args: &[String]) -> Result<ExitCode> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["--list"] => list(&Machine::parse(
+            "execblock.kernel=6.12 execblock.userland=trixie",
+        )?),
+        ["--list", kernel, userland] => list(&Machine::parse(&format!(
+            "execblock.kernel={kernel} execblock.userland={userland}"
+        ))?),
+        ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
+        ["probe", steps] => probe::main(steps)?,
+        ["probe-when-told", steps] => probe::main_when_told(steps)?,
+        ["probe-thread", path] => {
+            return Ok(ExitCode::from(u8::try_from(probe::main_in_thread(path)?)?));
+        }
+        _ => bail!("{USAGE}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(machine: &Machine) {
+    for case in cases::for_machine(machine) {
+        protocol::write_stdout(&format!("{}\n", case.name));
+    }
+}

@@ -1,0 +1,156 @@
+//! Containers that must not start, because what they ask for can't be given.
+
+use anyhow::{Result, bail, ensure};
+
+use super::{Engine, IDLE};
+use crate::cases::Case;
+use crate::execblock::{self, PLUGIN};
+use crate::protocol;
+use rustix::process::Signal;
+
+struct Invalid {
+    name: &'static str,
+    key: &'static str,
+    value: fn() -> String,
+}
+
+const INVALID: &[Invalid] = &[
+    Invalid {
+        name: "relative-path",
+        key: "execblock/deny",
+        value: || "./x".into(),
+    },
+    Invalid {
+        name: "empty-item",
+        key: "execblock/deny",
+        value: || "whoami,,id".into(),
+    },
+    Invalid {
+        name: "empty-value",
+        key: "execblock/deny",
+        value: String::new,
+    },
+    Invalid {
+        name: "control-character",
+        key: "execblock/deny",
+        value: || "who\u{1}ami".into(),
+    },
+    Invalid {
+        name: "long-name",
+        key: "execblock/deny",
+        value: || "n".repeat(256),
+    },
+    Invalid {
+        name: "long-path",
+        key: "execblock/deny",
+        value: || format!("/{}", "p/".repeat(2048)),
+    },
+    Invalid {
+        name: "many-items",
+        key: "execblock/deny",
+        value: || {
+            (0..10_000)
+                .map(|item| format!("tool-{item}"))
+                .collect::<Vec<_>>()
+                .join(",")
+        },
+    },
+    Invalid {
+        name: "unknown-group",
+        key: "execblock/deny",
+        value: || "@no-such-group".into(),
+    },
+    Invalid {
+        name: "unknown-key",
+        key: "execblock/foo",
+        value: || "whoami".into(),
+    },
+    Invalid {
+        name: "unknown-mode",
+        key: "execblock/mode",
+        value: || "strict".into(),
+    },
+    Invalid {
+        name: "unknown-profile",
+        key: "execblock/profile",
+        value: || "no-such".into(),
+    },
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases: Vec<_> = INVALID
+        .iter()
+        .map(|invalid| {
+            Case::slow(format!("cri/invalid/{}", invalid.name), |_| {
+                refused(invalid)
+            })
+        })
+        .collect();
+    cases.push(Case::slow("cri/full-map", |_| full_map()));
+    cases
+}
+
+/// The error names the key and what was expected; others start and nothing is left in the map.
+fn refused(invalid: &Invalid) -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let before = execblock::bound_cgroups()?;
+    let value = (invalid.value)();
+    let pod = engine.pod("invalid", &[(invalid.key, &value)])?;
+    let started = pod
+        .create("c", IDLE, &[])
+        .and_then(|container| container.start());
+    let Err(error) = started else {
+        bail!("it started")
+    };
+    let error = format!("{error:#}");
+    protocol::note(format_args!("{}: {error}", invalid.name));
+    ensure!(error.contains(invalid.key), "the key is not named: {error}");
+    ensure!(
+        error.contains("expected"),
+        "what was expected is not said: {error}"
+    );
+    ensure!(error.len() < 2000, "{} bytes of message", error.len());
+    let plain = engine.pod("plain", &[])?.start("c", IDLE, &[])?;
+    plain.is_unprotected()?;
+    ensure!(
+        execblock::bound_cgroups()? == before,
+        "an entry is left in the map"
+    );
+    Ok(())
+}
+
+/// With room for two containers the third is refused, with that reason, until one goes.
+fn full_map() -> Result<()> {
+    PLUGIN.stop(Signal::TERM)?;
+    execblock::unloaded()?;
+    execblock::run(&["load", "--max-containers", "2"])?.success()?;
+    let result = fill();
+    PLUGIN.stop(Signal::TERM)?;
+    execblock::unloaded()?;
+    result
+}
+
+fn fill() -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let pod = engine.pod("full", &[("execblock/deny", "whoami")])?;
+    let first = pod.start("first", IDLE, &[])?;
+    let second = pod.start("second", IDLE, &[])?;
+    let third = pod.create("third", IDLE, &[])?;
+    let Err(error) = third.start() else {
+        bail!("the third started")
+    };
+    let error = format!("{error:#}");
+    protocol::note(format_args!("full map: {error}"));
+    ensure!(
+        error.contains("full") || error.contains("capacity"),
+        "the reason: {error}"
+    );
+    let plain = engine.pod("plain", &[])?.start("c", IDLE, &[])?;
+    plain.is_unprotected()?;
+    first.is_protected()?;
+    second.is_protected()?;
+    first.remove()?;
+    super::lifecycle::until_bound(1)?;
+    let fourth = pod.start("fourth", IDLE, &[])?;
+    fourth.is_protected()
+}

@@ -1,0 +1,328 @@
+//! Pods on the userland's containerd, with the daemon as its NRI plugin.
+
+mod invalid;
+mod lifecycle;
+mod refusal;
+mod timing;
+
+use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
+
+use super::Case;
+use crate::cgroup::Cgroup;
+use crate::containerd;
+use crate::cri_client::{
+    ContainerSpec, CriClient, LinuxPod, PodConfig, PodMetadata, PodSecurity, Status,
+};
+use crate::execblock::{self, PLUGIN};
+use crate::process;
+use crate::protocol;
+
+const LIMIT: Duration = Duration::from_mins(1);
+const LOGS: &str = "/run/vmtest/pods";
+
+/// A container that stays.
+const IDLE: &[&str] = &["/bin/sleep", "1000000"];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = vec![Case::slow("cri/without-execblock", |_| without_execblock())];
+    cases.extend(refusal::cases());
+    cases.extend(invalid::cases());
+    cases.extend(lifecycle::cases());
+    cases.extend(timing::cases());
+    cases
+}
+
+/// The machine itself: pods work where there is no trace of execblock.
+fn without_execblock() -> Result<()> {
+    if Path::new(execblock::PROGRAM).exists() {
+        execblock::unloaded()?;
+    }
+    let engine = Engine::without_plugin()?;
+    protocol::note(format_args!("containerd {}", containerd::version()?));
+    let pod = engine.pod("plain", &[("execblock/deny", "whoami")])?;
+    let container = pod.start("c", IDLE, &[])?;
+    container.runs(&["whoami"], "root\n")?;
+    container.runs(&["/bin/whoami"], "root\n")?;
+    let once = pod.create("once", &["/bin/whoami"], &[])?;
+    once.start()?;
+    let status = once.end()?;
+    ensure!(
+        status.exit_code == 0,
+        "exit code {}: {}",
+        status.exit_code,
+        once.log()?
+    );
+    ensure!(once.log()? == "root\n", "said {:?}", once.log()?);
+    Ok(())
+}
+
+/// containerd, and the pods of this case, which are removed at its end.
+struct Engine {
+    client: RefCell<CriClient>,
+    pods: RefCell<Vec<String>>,
+}
+
+impl Engine {
+    fn without_plugin() -> Result<Self> {
+        PLUGIN.stop(Signal::TERM)?;
+        let (client, _) = containerd::ensure()?;
+        Self::new(client)
+    }
+
+    /// With the daemon registered and the programs loaded.
+    fn with_plugin() -> Result<Self> {
+        let (client, is_new) = containerd::ensure()?;
+        execblock::plugin_running(is_new)?;
+        Self::new(client)
+    }
+
+    fn new(client: CriClient) -> Result<Self> {
+        // What a case that was killed left behind.
+        for pod in client.pods()? {
+            client.remove_pod(&pod)?;
+        }
+        Ok(Self {
+            client: RefCell::new(client),
+            pods: RefCell::default(),
+        })
+    }
+
+    fn client(&self) -> Ref<'_, CriClient> {
+        self.client.borrow()
+    }
+
+    /// The same pods, after containerd was started anew.
+    fn reconnect(&self, client: CriClient) {
+        self.client.replace(client);
+    }
+
+    fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod<'_>> {
+        self.pod_on("runc", name, annotations)
+    }
+
+    fn pod_on(&self, runtime: &str, name: &str, annotations: &[(&str, &str)]) -> Result<Pod<'_>> {
+        let log_directory = format!("{LOGS}/{name}");
+        if Path::new(&log_directory).exists() {
+            fs::remove_dir_all(&log_directory)?;
+        }
+        fs::create_dir_all(&log_directory)?;
+        let config = PodConfig {
+            metadata: Some(PodMetadata {
+                name: name.to_owned(),
+                uid: format!("uid-{name}"),
+                namespace: "default".to_owned(),
+            }),
+            log_directory,
+            annotations: owned(annotations),
+            linux: Some(LinuxPod {
+                cgroup_parent: format!("/kubepods/pod-{name}"),
+                security_context: Some(PodSecurity::on_host_network(true)),
+            }),
+        };
+        let id = self
+            .client()
+            .run_pod(&config, runtime)
+            .inspect_err(|_| containerd::DAEMON.show_log())?;
+        protocol::log(format_args!("pod {name} is {id}"));
+        self.pods.borrow_mut().push(id.clone());
+        Ok(Pod {
+            engine: self,
+            id,
+            config,
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if PLUGIN.pid().is_some() {
+            PLUGIN.show_log();
+        }
+        for pod in self.pods.borrow().iter() {
+            if let Err(error) = self.client().remove_pod(pod) {
+                protocol::log(format_args!("remove pod {pod}: {error:#}"));
+            }
+        }
+    }
+}
+
+struct Pod<'a> {
+    engine: &'a Engine,
+    id: String,
+    config: PodConfig,
+}
+
+impl<'a> Pod<'a> {
+    fn create(
+        &self,
+        name: &str,
+        command: &[&str],
+        annotations: &[(&str, &str)],
+    ) -> Result<Container<'a>> {
+        self.create_with(name, command, annotations, false)
+    }
+
+    fn create_with(
+        &self,
+        name: &str,
+        command: &[&str],
+        annotations: &[(&str, &str)],
+        privileged: bool,
+    ) -> Result<Container<'a>> {
+        let spec = ContainerSpec {
+            name: name.to_owned(),
+            image: containerd::IMAGE.to_owned(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            annotations: owned(annotations),
+            privileged,
+        };
+        let id = self.engine.client().create(&self.id, &self.config, spec)?;
+        protocol::log(format_args!("container {name} is {id}"));
+        let log = format!("{}/{name}.log", self.config.log_directory);
+        Ok(Container {
+            engine: self.engine,
+            id,
+            log: log.into(),
+        })
+    }
+
+    /// A container that is there when this returns.
+    fn start(
+        &self,
+        name: &str,
+        command: &[&str],
+        annotations: &[(&str, &str)],
+    ) -> Result<Container<'a>> {
+        let container = self.create(name, command, annotations)?;
+        container.start()?;
+        Ok(container)
+    }
+}
+
+struct Container<'a> {
+    engine: &'a Engine,
+    id: String,
+    log: PathBuf,
+}
+
+impl Container<'_> {
+    /// How long `StartContainer` took.
+    fn start(&self) -> Result<Duration> {
+        let began = Instant::now();
+        let answer = self.engine.client().start(&self.id);
+        let took = began.elapsed();
+        protocol::log(format_args!(
+            "StartContainer: {answer:?}, {} ms",
+            took.as_millis()
+        ));
+        answer.map(|()| took)
+    }
+
+    fn status(&self) -> Result<Status> {
+        self.engine.client().status(&self.id)
+    }
+
+    /// Waits until the container has ended.
+    fn end(&self) -> Result<Status> {
+        process::until(LIMIT, "the container to end", || {
+            let status = self.status()?;
+            Ok(status.is_over().then_some(status))
+        })
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        Pid::from_raw(self.engine.client().pid(&self.id)?).context("pid")
+    }
+
+    /// The cgroup of its first process.
+    fn cgroup(&self) -> Result<Cgroup> {
+        Cgroup::of(self.pid()?)
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.engine.client().remove(&self.id)
+    }
+
+    /// What it wrote to standard output and errors.
+    fn log(&self) -> Result<String> {
+        let text = fs::read_to_string(&self.log)?;
+        // "2026-01-01T00:00:00.000000000Z stdout F text"
+        Ok(text
+            .lines()
+            .filter_map(|line| line.splitn(4, ' ').nth(3))
+            .fold(String::new(), |all, line| all + line + "\n"))
+    }
+
+    /// The command runs inside and says this.
+    fn runs(&self, command: &[&str], says: &str) -> Result<()> {
+        let reply = self.engine.client().exec(&self.id, command)?;
+        protocol::log(format_args!(
+            "exec {command:?}: {} {}",
+            reply.code,
+            reply.said()
+        ));
+        ensure!(
+            reply.code == 0 && reply.stdout() == says,
+            "{command:?} ended with {} and said {:?}",
+            reply.code,
+            reply.said()
+        );
+        Ok(())
+    }
+
+    /// The command is refused with `EPERM`, whoever reports it: the runtime or a shell inside.
+    fn refuses(&self, command: &[&str]) -> Result<()> {
+        let (text, stdout) = match self.engine.client().exec(&self.id, command) {
+            Ok(reply) if reply.code == 0 => bail!("{command:?} ran: {:?}", reply.said()),
+            Ok(reply) => (format!("{} {}", reply.code, reply.said()), reply.stdout()),
+            Err(error) => (format!("{error:#}"), String::new()),
+        };
+        protocol::log(format_args!("exec {command:?}: {text}"));
+        ensure!(
+            !stdout.contains("root"),
+            "{command:?} ran and then failed: {text}"
+        );
+        ensure!(
+            is_eperm(&text),
+            "{command:?} failed, but not with EPERM: {text}"
+        );
+        Ok(())
+    }
+
+    /// `whoami` is refused as a file and as a link to `BusyBox`, and `id` works.
+    fn is_protected(&self) -> Result<()> {
+        self.refuses(&["whoami"])?;
+        self.refuses(&["/bin/whoami"])?;
+        self.refuses(&["sh", "-c", "whoami"])?;
+        self.runs(&["id", "-u"], "0\n")
+    }
+
+    fn is_unprotected(&self) -> Result<()> {
+        self.runs(&["whoami"], "root\n")?;
+        self.runs(&["/bin/whoami"], "root\n")?;
+        let id = self.cgroup()?.id()?;
+        ensure!(
+            !execblock::bound_cgroups()?.contains(&id),
+            "its cgroup is in the map"
+        );
+        Ok(())
+    }
+}
+
+fn is_eperm(text: &str) -> bool {
+    text.to_lowercase().contains("operation not permitted")
+}
+
+fn owned(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}

@@ -1,0 +1,210 @@
+//! The userland's containerd, configured for the tests, with the image of the tests in it.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+
+use crate::background::Background;
+use crate::cri_client::CriClient;
+use crate::oci_image::{self, Entry, Image};
+use crate::process;
+
+/// A tmpfs: overlayfs does not take an overlay as its upper layer.
+pub(crate) const STATE: &str = "/var/lib/vmtest";
+pub(crate) const NRI_SOCKET: &str = "/var/run/nri/nri.sock";
+pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+const CONFIG: &str = "/run/vmtest/containerd.toml";
+const PAUSE_IMAGE: &str = "vmtest.local/pause:1";
+const START_LIMIT: Duration = Duration::from_mins(1);
+
+/// What `/bin` of the image has besides `BusyBox` itself. `/usr/bin/whoami` is a file of its own.
+const APPLETS: &[&str] = &[
+    "cat", "echo", "env", "id", "ls", "mkdir", "sed", "sh", "sleep", "touch", "true", "uname",
+    "whoami",
+];
+
+pub(crate) const DAEMON: Background = Background::named("containerd");
+
+/// A client of the running containerd, and whether it had to be started.
+pub(crate) fn ensure() -> Result<(CriClient, bool)> {
+    if DAEMON.pid().is_some()
+        && let Ok(client) = CriClient::connect(Path::new(SOCKET))
+        && client.version().is_ok()
+    {
+        return Ok((client, false));
+    }
+    DAEMON.stop(Signal::KILL)?;
+    Ok((start()?, true))
+}
+
+/// Ends containerd as an administrator would; its containers go on.
+pub(crate) fn stop() -> Result<()> {
+    DAEMON.stop(Signal::TERM)
+}
+
+pub(crate) fn start() -> Result<CriClient> {
+    fs::create_dir_all("/run/vmtest")?;
+    fs::write(CONFIG, config(major_version()?))?;
+    let pid = DAEMON.start(process::command("containerd").args(["--config", CONFIG]))?;
+    let client = process::until(START_LIMIT, "containerd to answer", || {
+        if !process::is_alive(pid) {
+            DAEMON.show_log();
+            bail!("containerd ended");
+        }
+        let client = CriClient::connect(Path::new(SOCKET))?;
+        client.version()?;
+        Ok(Some(client))
+    })
+    .inspect_err(|_| DAEMON.show_log())?;
+    if !client.has_image(IMAGE)? {
+        import_images(&client)?;
+    }
+    Ok(client)
+}
+
+pub(crate) fn version() -> Result<String> {
+    let said = process::run(process::command("containerd").arg("--version"))?
+        .success()?
+        .stdout;
+    // "containerd github.com/containerd/containerd 1.7.24~ds1 1.7.24~ds1-6+deb13u1"
+    said.split_whitespace()
+        .nth(2)
+        .map(ToOwned::to_owned)
+        .context("containerd --version")
+}
+
+fn major_version() -> Result<u32> {
+    let version = version()?;
+    let digits: String = version
+        .trim_start_matches('v')
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits
+        .parse()
+        .with_context(|| format!("containerd version {version}"))
+}
+
+/// Both formats; 1.x ignores the table of the NRI without `version = 2`.
+fn config(major: u32) -> String {
+    let (version, cri, sandbox) = if major < 2 {
+        (
+            2,
+            "io.containerd.grpc.v1.cri",
+            format!("sandbox_image = \"{PAUSE_IMAGE}\""),
+        )
+    } else {
+        (3, "io.containerd.cri.v1.runtime", String::new())
+    };
+    let pinned = if major < 2 {
+        String::new()
+    } else {
+        format!(
+            "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{PAUSE_IMAGE}\"\n"
+        )
+    };
+    format!(
+        r#"version = {version}
+root = "{STATE}/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "{SOCKET}"
+[plugins."{cri}"]
+  {sandbox}
+[plugins."{cri}".containerd]
+  default_runtime_name = "runc"
+[plugins."{cri}".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."{cri}".containerd.runtimes.crun]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."{cri}".containerd.runtimes.crun.options]
+  BinaryName = "/usr/bin/crun"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = false
+  disable_connections = false
+  plugin_path = "/run/vmtest/nri-plugins"
+  plugin_config_path = "/run/vmtest/nri-conf"
+  plugin_registration_timeout = "20s"
+  plugin_request_timeout = "10s"
+  socket_path = "{NRI_SOCKET}"
+{pinned}"#
+    )
+}
+
+fn import_images(client: &CriClient) -> Result<()> {
+    let busybox = fs::read("/usr/bin/busybox").context("the userland's BusyBox")?;
+    let mut entries: Vec<_> = [
+        "/bin", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/usr/bin",
+    ]
+    .map(Entry::Dir)
+    .into();
+    entries.push(Entry::Program {
+        path: "/bin/busybox",
+        content: &busybox,
+    });
+    entries.push(Entry::Program {
+        path: "/usr/bin/whoami",
+        content: &busybox,
+    });
+    entries.push(Entry::File {
+        path: "/etc/passwd",
+        content: b"root:x:0:0:root:/root:/bin/sh\n",
+    });
+    let links: Vec<_> = APPLETS
+        .iter()
+        .map(|applet| format!("/bin/{applet}"))
+        .collect();
+    entries.extend(links.iter().map(|path| Entry::Symlink {
+        path,
+        target: "busybox",
+    }));
+
+    for (name, entrypoint) in [
+        (IMAGE, &["/bin/sh"][..]),
+        (PAUSE_IMAGE, &["/bin/sleep", "1000000"][..]),
+    ] {
+        let path = format!("{STATE}/image.tar");
+        let file = BufWriter::new(File::create(&path)?);
+        oci_image::write(
+            Image {
+                name,
+                entrypoint,
+                entries: &entries,
+            },
+            file,
+        )?;
+        process::run(process::command("ctr").args([
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            &path,
+        ]))?
+        .success()?;
+        fs::remove_file(&path)?;
+        process::until(START_LIMIT, format_args!("the image {name}"), || {
+            Ok(client.has_image(name)?.then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_containerd_gets_its_own_format() {
+        let old = config(1);
+        assert!(old.starts_with("version = 2\n") && old.contains("sandbox_image"));
+        let new = config(2);
+        assert!(new.starts_with("version = 3\n") && new.contains("pinned_images"));
+        assert!(!new.contains("grpc.v1.cri"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Which machine this is: the words on the kernel command line and what follows from them.
+
+use anyhow::{Context as _, Result, bail};
+
+/// A way of refusing an exec, as `execblock load --mechanism` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    Lsm,
+    FmodRet,
+    Kprobe,
+    Signal,
+}
+
+impl Mechanism {
+    /// In the order in which `auto` tries them.
+    pub(crate) const ALL: [Self; 4] = [Self::Lsm, Self::FmodRet, Self::Kprobe, Self::Signal];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+            Self::FmodRet => "fmod_ret",
+            Self::Kprobe => "kprobe",
+            Self::Signal => "signal",
+        }
+    }
+}
+
+/// The kernels of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    V6_1,
+    V6_12,
+    V7_3,
+    /// 6.12 booted with an `lsm=` list that lacks `bpf`.
+    NoLsm,
+    /// 6.12 with `CONFIG_BPF_KPROBE_OVERRIDE`, the x32 ABI and no `bpf` among its LSMs.
+    Override,
+}
+
+impl Kernel {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::V6_1,
+        Self::V6_12,
+        Self::V7_3,
+        Self::NoLsm,
+        Self::Override,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::V7_3 => "7.3",
+            Self::NoLsm => "6.12-nolsm",
+            Self::Override => "6.12-override",
+        }
+    }
+
+    /// What can refuse an exec here. Stated, not probed: the tests hold execblock's own probe
+    /// against this table.
+    pub(crate) fn has(self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::Lsm => matches!(self, Self::V6_1 | Self::V6_12 | Self::V7_3),
+            Mechanism::Kprobe => self == Self::Override,
+            Mechanism::FmodRet | Mechanism::Signal => true,
+        }
+    }
+
+    pub(crate) fn has_x32(self) -> bool {
+        self == Self::Override
+    }
+
+    /// What `auto` must choose.
+    pub(crate) fn preferred(self) -> Mechanism {
+        if self.has(Mechanism::Lsm) {
+            Mechanism::Lsm
+        } else {
+            Mechanism::FmodRet
+        }
+    }
+}
+
+/// Kernel, userland and the cases asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) kernel: Kernel,
+    pub(crate) userland: String,
+    pub(crate) filter: String,
+}
+
+impl Machine {
+    pub(crate) fn this() -> Result<Self> {
+        let words = std::fs::read_to_string("/proc/cmdline").context("kernel command line")?;
+        Self::parse(&words)
+    }
+
+    pub(crate) fn parse(command_line: &str) -> Result<Self> {
+        let word = |key: &str| {
+            command_line
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(key))
+                .unwrap_or("")
+        };
+        let kernel = word("execblock.kernel=");
+        let Some(kernel) = Kernel::ALL.into_iter().find(|known| known.name() == kernel) else {
+            let known = Kernel::ALL.map(Kernel::name).join(", ");
+            bail!("execblock.kernel={kernel} on the kernel command line: expected one of {known}");
+        };
+        Ok(Self {
+            kernel,
+            userland: word("execblock.userland=").to_owned(),
+            filter: word("execblock.filter=").to_owned(),
+        })
+    }
+
+    /// Debian releases whose containerd speaks NRI.
+    pub(crate) fn has_containerd(&self) -> bool {
+        matches!(self.userland.as_str(), "trixie" | "forky" | "sid")
+    }
+
+    /// Several substrings may be given, split by commas.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.filter.split(',').any(|part| name.contains(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_kernel_command_line() {
+        let machine = Machine::parse(
+            "console=ttyS0 execblock.kernel=6.12-nolsm execblock.userland=forky execblock.filter=cri/\n",
+        )
+        .unwrap();
+        assert_eq!(machine.kernel, Kernel::NoLsm);
+        assert!(machine.has_containerd());
+        assert!(machine.wants("cri/exec") && !machine.wants("lsm/direct"));
+    }
+
+    #[test]
+    fn without_a_filter_everything_is_wanted() {
+        let machine = Machine::parse("execblock.kernel=7.3 execblock.userland=x").unwrap();
+        assert!(machine.wants("anything") && !machine.has_containerd());
+        let two = Machine::parse("execblock.kernel=7.3 execblock.filter=lsm/,pins/").unwrap();
+        assert!(two.wants("lsm/a") && two.wants("pins/a") && !two.wants("cri/a"));
+    }
+
+    #[test]
+    fn an_unknown_kernel_names_the_known_ones() {
+        let error = Machine::parse("execblock.kernel=5.4")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("5.4") && error.contains("6.12-override"),
+            "{error}"
+        );
+    }
+}

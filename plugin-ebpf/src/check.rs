@@ -14,13 +14,9 @@ pub fn refuses(asked: &Asked, mechanism: u32) -> bool {
     };
     let mut key = MaybeUninit::uninit();
     let key = facts::empty_key(&mut key);
-    let facts = asked.facts(container, key);
+    let findings = asked.facts(container, key);
     report::count(|stats| &mut stats.checked);
-    if facts.unreadable {
-        // Fails open: a deny list lets pass what it can't read. Counted.
-        report::count(|stats| &mut stats.unreadable);
-    }
-    let verdict = decide(container, facts.findings);
+    let verdict = decide(container, findings);
     let (rule, source, refused) = match verdict {
         Verdict::Allow => return false,
         Verdict::Deny(rule, source) => (rule, source, true),

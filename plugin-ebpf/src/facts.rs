@@ -13,6 +13,7 @@ use plugin_common::{
 use crate::{
     field::{self, Bprm, File, Step},
     maps::RULES,
+    report,
 };
 
 /// What exec was asked for, and where that stands.
@@ -23,62 +24,41 @@ pub enum Asked {
     User(u64),
 }
 
-/// Findings, and whether something could not be read.
-pub struct Facts {
-    pub findings: Findings,
-    pub unreadable: bool,
-}
-
 /// Pieces of [`NAME_MAX`] bytes that the longest string given to exec has.
 const PIECES: u64 = (PATH_MAX as u64).div_ceil(NAME_MAX as u64);
 
 /// Steps from a file to the root: its components, and the mount points between.
-const STEPS: usize = 2 * PATH_COMPONENTS_MAX;
+const STEPS: usize = PATH_COMPONENTS_MAX + 16;
 
 impl Asked {
     /// Asks the policy of `container`; ends with the first finding. `key.name`
     /// is then the name that matched (of a path, the part looked up last).
     ///
-    /// The order is the verifier's: each step that is left goes on with few
-    /// states, so the one with the longest loop comes first.
+    /// What can't be read counts as not found, which fails open, and is
+    /// counted at once: a flag carried along would double the verifier's work
+    /// with each step. The step with the longest loop comes last.
     #[inline(always)]
-    pub fn facts(&self, container: &Container, key: &mut RuleKey) -> Facts {
-        let mut unreadable = false;
+    pub fn facts(&self, container: &Container, key: &mut RuleKey) -> Findings {
         let mut findings = Findings { requested: 0, resolved: 0 };
         key.policy = container.policy;
         if container.kinds & (1 << KIND_NAME) != 0 {
-            match self.requested_name(key) {
-                Some(0) => {}
-                Some(rule) => {
-                    findings.requested = rule;
-                    return Facts { findings, unreadable };
-                }
-                None => unreadable = true,
+            findings.requested = or_count(self.requested_name(key));
+            if findings.requested != 0 {
+                return findings;
             }
-            match self.resolved(key, resolved_name) {
-                Some(0) => {}
-                Some(rule) => {
-                    findings.resolved = rule;
-                    return Facts { findings, unreadable };
-                }
-                None => unreadable = true,
+            findings.resolved = or_count(self.resolved(key, resolved_name));
+            if findings.resolved != 0 {
+                return findings;
             }
         }
         if container.kinds & (1 << KIND_PATH) != 0 {
-            match self.requested_path(key) {
-                Some(0) => {}
-                Some(rule) => {
-                    findings.requested = rule;
-                    return Facts { findings, unreadable };
-                }
-                None => unreadable = true,
+            findings.requested = or_count(self.requested_path(key));
+            if findings.requested != 0 {
+                return findings;
             }
-            match self.resolved(key, resolved_path) {
-                Some(rule) => findings.resolved = rule,
-                None => unreadable = true,
-            }
+            findings.resolved = or_count(self.resolved(key, resolved_path));
         }
-        Facts { findings, unreadable }
+        findings
     }
 
     /// Asks about the file, where the hook has one.
@@ -166,6 +146,18 @@ impl Asked {
             pieces += 1;
         }
         Some(0)
+    }
+}
+
+/// A rule or 0; what could not be read is counted.
+#[inline(always)]
+fn or_count(rule: Option<u32>) -> u32 {
+    match rule {
+        Some(rule) => rule,
+        None => {
+            report::count(|stats| &mut stats.unreadable);
+            0
+        }
     }
 }
 

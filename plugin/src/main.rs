@@ -2,6 +2,9 @@
 //! turns errors into messages and exit statuses.
 
 mod cli;
+mod daemon;
+mod nri;
+mod report;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! The ring buffer of refusals, from its pin.
 
 use std::{
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ pub struct Events(RingBuf<MapData>);
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Events").field(&self.as_raw_fd()).finish()
+        f.debug_tuple("Events").field(&self.0.as_raw_fd()).finish()
     }
 }
 
@@ -45,8 +45,9 @@ impl Events {
     }
 }
 
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring buffer owns the descriptor and lives as long as self.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
     }
 }

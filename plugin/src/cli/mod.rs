@@ -2,6 +2,7 @@
 
 mod doctor;
 mod load;
+mod nri;
 mod run;
 mod unload;
 
@@ -33,6 +34,7 @@ enum Command {
     Run(run::Args),
     Doctor(doctor::Args),
     Load(load::Args),
+    Nri(nri::Args),
     Unload(unload::Args),
 }
 
@@ -83,14 +85,17 @@ impl std::str::FromStr for MechanismArg {
 }
 
 impl Cli {
-    /// The command line.
+    /// The command line; a runtime that starts us as its plugin gives none.
     pub(crate) fn parse_or_plugin() -> Self {
+        if nri::started_as_plugin() {
+            return Self::parse_from(["execblock", "nri"]);
+        }
         Self::parse()
     }
 
     /// Whether it logs what it does without being asked.
     pub(crate) fn is_daemon(&self) -> bool {
-        false
+        matches!(self.command, Command::Nri(_))
     }
 
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
@@ -98,6 +103,7 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Load(args) => load::run(args),
+            Command::Nri(args) => nri::run(args),
             Command::Unload(args) => unload::run(args),
         }
     }

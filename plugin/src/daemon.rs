@@ -1,0 +1,172 @@
+//! The daemon: one loop over one closed enum of events, and the one owner of
+//! what it knows.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::mpsc::Receiver,
+    time::Instant,
+};
+
+use execblock::{
+    annotation::{self, Annotation},
+    bind::Binder,
+    cgroup::Cgroup,
+    record::{Owner, Record},
+};
+use tokio::sync::oneshot;
+
+use crate::report;
+
+/// A container that is about to start, or was found running.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) owner: Owner,
+    /// Its first process, in this pid namespace; 0 where there is none.
+    pub(crate) pid: i32,
+    /// Key as written, key without scope, value.
+    pub(crate) annotations: Vec<(String, String, String)>,
+}
+
+/// All that can happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A container with annotations of ours starts when this is answered.
+    Start { start: Start, reply: oneshot::Sender<Result<(), String>> },
+    /// A container is gone.
+    Remove { container: String, reply: oneshot::Sender<()> },
+    /// What runs with annotations of ours, and the ids of all that exists.
+    Synchronize { starts: Vec<Start>, known: HashSet<String>, reply: oneshot::Sender<()> },
+    /// The kernel refused a program.
+    Refusal(Box<plugin_common::Event>),
+    /// The end.
+    Stop,
+}
+
+/// What the daemon knows.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    binder: Binder,
+    /// Who a bound cgroup is, for reports.
+    owners: HashMap<u64, Owner>,
+}
+
+impl Daemon {
+    pub(crate) fn new(binder: Binder) -> Self {
+        let mut daemon = Self { binder, owners: HashMap::new() };
+        // What ended while no daemon ran.
+        daemon.collect();
+        daemon
+    }
+
+    /// Handles events until [`Event::Stop`] or until nobody is left to send any.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        while let Ok(event) = events.recv() {
+            match event {
+                Event::Start { start, reply } => {
+                    // Nobody waits any more: the deadline passed, the container
+                    // was refused and its removal unbinds it.
+                    reply.send(self.start(&start)).ok();
+                }
+                Event::Remove { container, reply } => {
+                    self.remove(&container);
+                    reply.send(()).ok();
+                }
+                Event::Synchronize { starts, known, reply } => {
+                    self.synchronize(&starts, &known);
+                    reply.send(()).ok();
+                }
+                Event::Refusal(event) => {
+                    report::refusal(&event, self.owners.get(&event.cgroup));
+                }
+                Event::Stop => return,
+            }
+        }
+    }
+
+    /// Fails closed: an error refuses the container.
+    fn start(&mut self, start: &Start) -> Result<(), String> {
+        let began = Instant::now();
+        match self.bind(start) {
+            Ok(cgroup) => {
+                log::info!(
+                    "bound {}: cgroup {} ({}) in {:?}",
+                    start.owner.describe(),
+                    cgroup.id,
+                    cgroup.path,
+                    began.elapsed()
+                );
+                Ok(())
+            }
+            Err(reason) => {
+                log::error!("refused {}: {reason}", start.owner.describe());
+                Err(format!("execblock refused {}: {reason}", start.owner.describe()))
+            }
+        }
+    }
+
+    fn bind(&mut self, start: &Start) -> Result<Cgroup, String> {
+        let annotations = start.annotations.iter().map(|(written, key, value)| Annotation {
+            written,
+            key,
+            value,
+        });
+        let spec = annotation::parse(annotations)
+            .map_err(|error| error.to_string())?
+            .ok_or("no annotation of ours holds")?;
+        let cgroup = self
+            .binder
+            .bind_container(&start.owner, start.pid, &spec)
+            .map_err(|error| error.to_string())?;
+        self.owners.insert(cgroup.id, start.owner.clone());
+        Ok(cgroup)
+    }
+
+    /// An entry that can't be removed stays until it is collected: that fails
+    /// closed.
+    fn remove(&mut self, container: &str) {
+        match self.binder.unbind_container(container) {
+            Ok(true) => log::info!("unbound container {container}"),
+            Ok(false) => {}
+            Err(error) => log::warn!("unbinding container {container}: {error}"),
+        }
+        self.owners.retain(|_, owner| owner.container != container);
+    }
+
+    fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
+        self.collect();
+        let (mut late, mut unprotected) = (0, 0);
+        for start in starts {
+            let bound = self.owners.values().any(|owner| owner.container == start.owner.container);
+            match self.bind(start) {
+                Ok(_) if bound => {}
+                Ok(_) => {
+                    late += 1;
+                    log::warn!("{} ran without its rules; bound now", start.owner.describe());
+                }
+                Err(reason) => {
+                    unprotected += 1;
+                    // Fails open: it runs already.
+                    log::error!("{} runs without its rules: {reason}", start.owner.describe());
+                }
+            }
+        }
+        let gone = self.owners.values().filter(|owner| !known.contains(&owner.container)).count();
+        log::info!(
+            "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
+             unprotected, {gone} bound that this runtime does not know",
+            known.len(),
+            starts.len(),
+        );
+    }
+
+    /// Forgets what is dead, and learns what is bound.
+    fn collect(&mut self) {
+        match self.binder.collect() {
+            Ok(0) => {}
+            Ok(dead) => log::info!("forgot {dead} containers whose cgroups are gone"),
+            Err(error) => log::warn!("forgetting dead containers: {error}"),
+        }
+        let records = self.binder.records().into_iter();
+        self.owners = records.map(|Record { cgroup, owner, .. }| (cgroup, owner)).collect();
+    }
+}

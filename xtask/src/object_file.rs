@@ -12,7 +12,7 @@ use object::{
 /// which is nine tenths of the file.
 pub(crate) fn without_debug_sections(object: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(object).context("the object is no ELF file")?;
-    for section in builder.sections.iter_mut() {
+    for section in &mut builder.sections {
         let name = section.name.to_string();
         section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
     }

@@ -177,7 +177,7 @@ impl Series {
     }
 
     fn download(&self, cache: &Cache, folder: &Path) -> Result<()> {
-        host::require(NEEDED)?;
+        super::check_tools()?;
         let release = self.newest(cache)?;
         println!("fetching kernel {release}");
         let scratch = cache.scratch()?;

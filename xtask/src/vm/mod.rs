@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the kernel with bpf_override_return, which no Debian kernel has
+    /// Build the kernel with `bpf_override_return`, which no Debian kernel has
     BuildKernel,
     /// Fetch kernels and userlands, and boot nothing
     Fetch(Wanted),
@@ -155,7 +155,7 @@ impl Cache {
         Ok(file)
     }
 
-    /// A static BusyBox, the initrd's only program.
+    /// A static `BusyBox`, the initrd's only program.
     fn busybox(&self) -> Result<PathBuf> {
         let file = self.folder.join("busybox");
         if !file.exists() {
@@ -199,10 +199,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     }
 }
 
+/// Fails when a program is missing that fetching or booting will want, with the
+/// one command that installs them all.
+pub(crate) fn check_tools() -> Result<()> {
+    let mut needed = [qemu::NEEDED, kernel::NEEDED, userland::NEEDED, apt::NEEDED].concat();
+    if !host::is_root() {
+        needed.extend(userland::NEEDED_BY_USERS);
+    }
+    host::require(&needed)
+}
+
 /// Boots what is selected and prints all but the totals, which are returned.
 pub(crate) fn run_cases(selection: &Selection) -> Result<Totals> {
     let pairs = selected(&selection.wanted)?;
-    host::require(qemu::NEEDED)?;
+    check_tools()?;
     let cache = Cache::open()?;
     let payload = Payload::build(&cache)?;
     let mut matrix = Matrix::default();

@@ -47,13 +47,14 @@ const PACKAGES: &[&str] = &[
 
 const SIZE: &str = "3G";
 
-const NEEDED: &[host::Needed] = &[
+pub(crate) const NEEDED: &[host::Needed] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("mke2fs", "e2fsprogs"),
     ("tar", "tar"),
 ];
 /// Without root, something must remember that the image's files are root's.
-const NEEDED_BY_USERS: &[host::Needed] = &[("fakeroot", "fakeroot"), ("newuidmap", "uidmap")];
+pub(crate) const NEEDED_BY_USERS: &[host::Needed] =
+    &[("fakeroot", "fakeroot"), ("newuidmap", "uidmap")];
 
 pub(crate) fn by_name(name: &str) -> Result<&'static Userland> {
     USERLANDS
@@ -83,10 +84,7 @@ impl Userland {
     }
 
     fn make(&self, cache: &Cache, image: &Path) -> Result<()> {
-        host::require(NEEDED)?;
-        if !host::is_root() {
-            host::require(NEEDED_BY_USERS)?;
-        }
+        super::check_tools()?;
         println!("making userland {}", self.name);
         let scratch = cache.scratch()?;
         let archive = scratch.path().join("root.tar");

@@ -206,16 +206,7 @@ impl Binder {
                 dead += 1;
             }
         }
-        let unused = maps.policies()?.into_iter().map(|(id, _)| id);
-        let unused: HashSet<u32> = unused.filter(|id| !used.contains(id)).collect();
-        if !unused.is_empty() {
-            for key in maps.rule_keys()?.iter().filter(|key| unused.contains(&key.policy)) {
-                maps.remove_rule(key)?;
-            }
-            for id in unused {
-                maps.remove_policy(id)?;
-            }
-        }
+        forget_policies(maps, &used)?;
         let records = Records::below(&self.run_dir);
         for record in records.all().iter().filter(|record| !bound.contains(&record.cgroup)) {
             if let Err(error) = records.remove(&record.owner.container) {
@@ -245,6 +236,22 @@ pub(crate) fn bind(
         bound_at: now(),
         ..Container::default()
     })
+}
+
+/// Forgets all policies but the `used`, with their entries.
+pub(crate) fn forget_policies(maps: &mut Maps, used: &HashSet<u32>) -> Result<(), MapError> {
+    let policies = maps.policies()?.into_iter().map(|(id, _)| id);
+    let unused: HashSet<u32> = policies.filter(|id| !used.contains(id)).collect();
+    if unused.is_empty() {
+        return Ok(());
+    }
+    for key in maps.rule_keys()?.iter().filter(|key| unused.contains(&key.policy)) {
+        maps.remove_rule(key)?;
+    }
+    for id in unused {
+        maps.remove_policy(id)?;
+    }
+    Ok(())
 }
 
 /// The id under which the policy is in the maps, complete.

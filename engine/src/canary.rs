@@ -7,7 +7,7 @@
 //! resolved one.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fmt, fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     annotation::{Mode, Rule, parse_list},
-    bind::bind,
+    bind::{bind, forget_policies},
     cgroup::{CgroupError, Hierarchy, Scratch, SpawnError},
     kernel::{MapError, Maps, Mechanism},
     policy::Policy,
@@ -76,7 +76,8 @@ impl CanaryError {
     }
 }
 
-/// Tries a mechanism whose programs are attached and use `maps`.
+/// Tries a mechanism whose programs are attached and use `maps`, which nobody
+/// else uses yet. Leaves the maps empty.
 ///
 /// # Errors
 ///
@@ -88,7 +89,9 @@ pub fn run(
 ) -> Result<Seen, CanaryError> {
     let scratch = hierarchy.create(&format!("{CGROUP_PREFIX}{}", std::process::id()))?;
     let result = experiments(&scratch, maps, mechanism);
+    // Also what a failed attempt left.
     maps.remove_container(scratch.cgroup().id)?;
+    forget(maps)?;
     result
 }
 
@@ -99,7 +102,11 @@ fn experiments(
 ) -> Result<Seen, CanaryError> {
     let mut attempt = |rules: BTreeSet<Rule>| -> Result<Option<Seen>, CanaryError> {
         bind(maps, scratch.cgroup(), &Policy::compile(&rules), Mode::Enforce)?;
-        exec(scratch)
+        let seen = exec(scratch);
+        // The next one has a policy of its own, and the maps may be small.
+        maps.remove_container(scratch.cgroup().id)?;
+        forget(maps)?;
+        seen
     };
     if attempt(name("execblock-canary-twin"))?.is_some() {
         return Err(CanaryError::Twin);
@@ -118,6 +125,10 @@ fn experiments(
         return Err(CanaryError::Ran("by its path"));
     }
     Ok(seen)
+}
+
+fn forget(maps: &mut Maps) -> Result<(), MapError> {
+    forget_policies(maps, &HashSet::new())
 }
 
 fn name(name: &str) -> BTreeSet<Rule> {

@@ -23,10 +23,12 @@ mod field;
 mod maps;
 mod report;
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{generated::bpf_override_return, generated::bpf_send_signal},
-    macros::{btf_tracepoint, fentry, kprobe, lsm},
+    macros::{btf_tracepoint, kprobe, lsm},
     programs::{BtfTracePointContext, FEntryContext, LsmContext, ProbeContext},
 };
 use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
@@ -53,9 +55,12 @@ pub fn lsm_exec(ctx: LsmContext) -> i32 {
 
 /// The same place in the kernel as [`lsm_exec`], reachable without `bpf` in the
 /// list of active LSMs. aya has no such program type: the section says fentry,
-/// and the loader asks the kernel for fmod_ret. Both have the same context.
-#[fentry(function = "security_bprm_check")]
-pub fn fmod_ret_exec(ctx: FEntryContext) -> i32 {
+/// and the loader asks the kernel for fmod_ret. Both have the same context, but
+/// the macro for fentry drops what is returned, so this does without.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/security_bprm_check")]
+pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
     let so_far: i32 = ctx.arg(1);
     if so_far != 0 {
         return so_far;

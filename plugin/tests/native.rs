@@ -1,0 +1,238 @@
+//! On this machine's own kernel, with whatever mechanism works here: real
+//! programs, real cgroups, real refusals.
+//!
+//! Needs root, BTF and a cgroup v2 mount. Where `doctor` says that nothing works
+//! the test says so and counts as skipped by name; it never passes silently on
+//! a machine that has protection to show.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
+    process::{Command, Output, Stdio},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn execblock() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_execblock"))
+}
+
+fn run(deny: &str, command: &[&str]) -> Output {
+    let mut run = execblock();
+    run.args(["run", "--deny", deny, "--"]).args(command);
+    run.output().expect("execblock starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The name of a test, and what it does.
+type Case = (&'static str, fn() -> Result<(), Failed>);
+
+const CASES: &[Case] = &[
+    ("denied_program_does_not_run", denied_program_does_not_run),
+    ("denied_command_itself_fails", denied_command_itself_fails),
+    ("every_spelling_is_refused", every_spelling_is_refused),
+    ("path_rule_holds_for_its_path_alone", path_rule_holds_for_its_path_alone),
+    ("child_cgroup_does_not_escape", child_cgroup_does_not_escape),
+    ("exit_status_is_the_commands", exit_status_is_the_commands),
+    ("signal_reaches_the_command", signal_reaches_the_command),
+    ("nothing_is_left_behind", nothing_is_left_behind),
+    ("pins_hold_without_a_process", pins_hold_without_a_process),
+    ("foreign_pins_are_refused", foreign_pins_are_refused),
+    ("full_map_is_refused", full_map_is_refused),
+];
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // They share the machine's one set of pins.
+    arguments.test_threads = Some(1);
+    let doctor = execblock().args(["doctor", "--json"]).output().expect("doctor starts");
+    let able = doctor.status.success();
+    if !able {
+        println!("skipped, nothing works here:\n{}", text(&doctor.stdout));
+    }
+    let trials = CASES
+        .iter()
+        .map(|&(name, case)| Trial::test(name, case).with_ignored_flag(!able))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+).into());
+        }
+    };
+}
+
+/// Asserts that `sh -c script` printed just `expected`.
+fn prints(deny: &str, script: &str, expected: &str) -> Result<(), Failed> {
+    let output = run(deny, &["sh", "-c", script]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    ensure!(out == expected, "{script}: printed {out:?}, expected {expected:?}; stderr {err:?}");
+    Ok(())
+}
+
+fn denied_program_does_not_run() -> Result<(), Failed> {
+    // 126 where exec gave EPERM, 137 where it was killed: both leave no output.
+    let script = "id -u; whoami; s=$?; [ $s = 126 ] || [ $s = 137 ] && echo refused";
+    prints("whoami", script, "0\nrefused\n")
+}
+
+fn denied_command_itself_fails() -> Result<(), Failed> {
+    let output = run("whoami", &["whoami"]);
+    let code = output.status.code();
+    ensure!(matches!(code, Some(126 | 137)), "exit status {code:?}");
+    ensure!(output.stdout.is_empty(), "it ran: {}", text(&output.stdout));
+    Ok(())
+}
+
+fn every_spelling_is_refused() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let link = dir.path().join("other");
+    std::os::unix::fs::symlink("/usr/bin/whoami", &link)?;
+    let alias = dir.path().join("whoami");
+    std::os::unix::fs::symlink("/usr/bin/id", &alias)?;
+    let long = format!("/{}usr/bin/whoami", "./".repeat(1_500));
+    for program in [
+        "/usr/bin/whoami",
+        "/usr//bin/./whoami",
+        "/usr/bin/../bin/whoami",
+        &long,
+        &link.to_string_lossy(),
+        &alias.to_string_lossy(),
+    ] {
+        prints("whoami", &format!("{program}; echo end"), "end\n")?;
+    }
+    Ok(())
+}
+
+fn path_rule_holds_for_its_path_alone() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let copy = dir.path().join("whoami");
+    fs::copy("/usr/bin/whoami", &copy)?;
+    let script = format!("cd /usr/bin; ./whoami; {}", copy.display());
+    prints("/usr/bin/whoami", &script, "root\n")?;
+    // The directory is a link on merged-usr machines; the rule means both.
+    prints("/bin/whoami", "/usr/bin/whoami; echo end", "end\n")
+}
+
+fn child_cgroup_does_not_escape() -> Result<(), Failed> {
+    let script = "\
+        own=$(sed -n s/^0:://p /proc/self/cgroup); \
+        mount=$(awk '$3 == \"cgroup2\" { print $2; exit }' /proc/mounts); \
+        mkdir -p $mount$own/a/b && echo $$ > $mount$own/a/b/cgroup.procs && echo moved; \
+        whoami; echo $$ > $mount$own/cgroup.procs; rmdir $mount$own/a/b $mount$own/a; echo end";
+    prints("whoami", script, "moved\nend\n")
+}
+
+fn exit_status_is_the_commands() -> Result<(), Failed> {
+    for (script, expected) in [("exit 0", 0), ("exit 7", 7), ("kill -USR1 $$", 128 + 10)] {
+        let code = run("whoami", &["sh", "-c", script]).status.code();
+        ensure!(code == Some(expected), "{script}: {code:?}, expected {expected}");
+    }
+    let missing = run("whoami", &["/nonexistent/program"]);
+    ensure!(missing.status.code() == Some(127), "missing program: {:?}", missing.status);
+    ensure!(
+        text(&missing.stderr).contains("/nonexistent/program: No such file"),
+        "{}",
+        text(&missing.stderr)
+    );
+    Ok(())
+}
+
+fn signal_reaches_the_command() -> Result<(), Failed> {
+    let script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = execblock()
+        .args(["run", "--deny", "whoami", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    ensure!(lines.next().transpose()?.as_deref() == Some("ready"), "it did not start");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id())?).ok_or("no pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    ensure!(lines.next().transpose()?.as_deref() == Some("got"), "the signal did not arrive");
+    let status = child.wait()?;
+    ensure!(status.code() == Some(5), "{status} (signal {:?})", status.signal());
+    Ok(())
+}
+
+fn nothing_is_left_behind() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    prints("whoami", "echo $$ >/dev/null; echo end", "end\n")?;
+    ensure!(!fs::exists("/sys/fs/bpf/execblock")?, "the pins are left");
+    let output = Command::new("sh").args(["-c", "find /sys/fs/cgroup -name 'execblock-*'"]).output()?;
+    ensure!(output.stdout.is_empty(), "cgroups are left: {}", text(&output.stdout));
+    Ok(())
+}
+
+/// A process in a bound cgroup stays under the rules when `execblock run` is
+/// killed, and the pins keep fields that bpftool can print.
+fn pins_hold_without_a_process() -> Result<(), Failed> {
+    let script = "read go; whoami; echo status $?";
+    let mut child = execblock()
+        .args(["run", "--deny", "whoami", "--", "sh", "-c", &format!("echo ready; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    ensure!(lines.next().transpose()?.as_deref() == Some("ready"), "it did not start");
+    // SIGKILL: it can neither forward nor clean up. Its pipe end stays open in
+    // the command, which is a child of its own.
+    let stdin = child.stdin.take();
+    child.kill()?;
+    child.wait()?;
+    drop(stdin);
+    let line = lines.next().transpose()?;
+    let refused = matches!(line.as_deref(), Some("status 126" | "status 137"));
+    ensure!(refused, "after the kill: {line:?}");
+    // The next command cleans up.
+    execblock().arg("unload").output()?;
+    nothing_is_left_behind()
+}
+
+fn foreign_pins_are_refused() -> Result<(), Failed> {
+    execblock().arg("load").output()?;
+    let result = with_foreign_abi();
+    execblock().arg("unload").output()?;
+    result
+}
+
+fn with_foreign_abi() -> Result<(), Failed> {
+    // A config value whose first field is another ABI version.
+    let mut value = vec!["0"; 24];
+    value[0] = "99";
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["map", "update", "pinned", "/sys/fs/bpf/execblock/config"]);
+    bpftool.args(["key", "0", "0", "0", "0", "value"]).args(value);
+    let output = bpftool.output()?;
+    ensure!(output.status.success(), "bpftool: {}", text(&output.stderr));
+    for arguments in [&["load"][..], &["run", "--deny", "whoami", "--", "true"]] {
+        let output = execblock().args(arguments).output()?;
+        let err = text(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{arguments:?}: {:?}", output.status);
+        ensure!(err.contains("ABI version 99, expected 1"), "{arguments:?}: {err}");
+    }
+    Ok(())
+}
+
+fn full_map_is_refused() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    let load = execblock().args(["load", "--max-rules", "32"]).output()?;
+    let result = (|| {
+        ensure!(load.status.success(), "load: {}", text(&load.stderr));
+        let many: Vec<String> = (0..33).map(|n| format!("program{n}")).collect();
+        let output = run(&many.join(","), &["true"]);
+        let err = text(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{:?}", output.status);
+        ensure!(err.contains("the map rules is full"), "{err}");
+        // Nothing half-applied: what fits still does.
+        prints("whoami", "whoami; echo end", "end\n")
+    })();
+    execblock().arg("unload").output()?;
+    result
+}

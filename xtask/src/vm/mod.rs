@@ -18,7 +18,7 @@ use std::{
     collections::VecDeque,
     env,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
@@ -124,10 +124,12 @@ impl Cache {
             fs::create_dir_all(folder.join(child)).with_context(|| folder.display().to_string())?;
         }
         let folder = folder.canonicalize()?;
-        Ok(Self {
+        let cache = Self {
             apt: Apt::new(folder.join("apt")),
             folder,
-        })
+        };
+        cache.remove_leftovers()?;
+        Ok(cache)
     }
 
     fn kernels(&self) -> PathBuf {
@@ -145,7 +147,29 @@ impl Cache {
 
     /// A folder that is removed with its owner.
     fn scratch(&self) -> Result<tempfile::TempDir> {
-        Ok(tempfile::tempdir_in(self.folder.join("scratch"))?)
+        let owner = format!("{}-", std::process::id());
+        Ok(tempfile::Builder::new()
+            .prefix(&owner)
+            .tempdir_in(self.folder.join("scratch"))?)
+    }
+
+    /// Removes the scratch folders of runs that were killed.
+    fn remove_leftovers(&self) -> Result<()> {
+        for entry in fs::read_dir(self.folder.join("scratch"))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let owner = name
+                .to_string_lossy()
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            if owner.is_empty() || !Path::new("/proc").join(owner).exists() {
+                // Another run may be doing the same.
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps two runs from fetching the same thing.

@@ -11,8 +11,7 @@ fn main() -> io::Result<()> {
         .map_or_else(|| manifest.join("bpf/execblock.bpf.o"), PathBuf::from);
     println!("cargo:rerun-if-changed={}", object.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    fs::copy(&object, out.join("execblock.bpf.o")).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", object.display()))
-    })?;
+    fs::copy(&object, out.join("execblock.bpf.o"))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", object.display())))?;
     Ok(())
 }

@@ -159,11 +159,19 @@ pub fn parse<'a>(
 ) -> Result<Option<Spec>, AnnotationError> {
     let mut spec = Spec::default();
     let mut mode_key = None;
-    for Annotation { written, key, value } in annotations {
+    for Annotation {
+        written,
+        key,
+        value,
+    } in annotations
+    {
         if !key.starts_with(PREFIX) {
             continue;
         }
-        let wrong = |problem| AnnotationError { key: written.to_owned(), problem };
+        let wrong = |problem| AnnotationError {
+            key: written.to_owned(),
+            problem,
+        };
         match key {
             DENY => spec.deny = parse_list(value).map_err(wrong)?,
             MODE => {
@@ -176,9 +184,10 @@ pub fn parse<'a>(
     match (spec.deny.is_empty(), mode_key) {
         (false, _) => Ok(Some(spec)),
         (true, None) => Ok(None),
-        (true, Some(key)) => {
-            Err(AnnotationError { key: key.to_owned(), problem: Problem::ModeAlone })
-        }
+        (true, Some(key)) => Err(AnnotationError {
+            key: key.to_owned(),
+            problem: Problem::ModeAlone,
+        }),
     }
 }
 

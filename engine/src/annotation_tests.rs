@@ -5,7 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn one<'a>(key: &'a str, value: &'a str) -> Annotation<'a> {
-    Annotation { written: key, key, value }
+    Annotation {
+        written: key,
+        key,
+        value,
+    }
 }
 
 fn name(text: &str) -> Rule {
@@ -18,7 +22,9 @@ fn path(text: &str) -> Rule {
 
 fn item_error(value: &str) -> (usize, ItemProblem) {
     match parse_list(value) {
-        Err(Problem::Item { position, reason, .. }) => (position, reason),
+        Err(Problem::Item {
+            position, reason, ..
+        }) => (position, reason),
         other => panic!("{value:?}: expected a bad item, got {other:?}"),
     }
 }
@@ -26,7 +32,12 @@ fn item_error(value: &str) -> (usize, ItemProblem) {
 #[test]
 fn splits_at_commas_and_white_space() {
     let expected: BTreeSet<Rule> = [name("a"), name("b"), path("/usr/bin/c")].into();
-    for list in ["a,b,/usr/bin/c", "a b /usr/bin/c", " a,\tb\n/usr/bin/c ", "a , b , /usr/bin/c, a"] {
+    for list in [
+        "a,b,/usr/bin/c",
+        "a b /usr/bin/c",
+        " a,\tb\n/usr/bin/c ",
+        "a , b , /usr/bin/c, a",
+    ] {
         assert_eq!(parse_list(list), Ok(expected.clone()), "{list:?}");
     }
 }
@@ -72,7 +83,10 @@ fn the_limits_themselves_are_allowed() {
     assert_eq!(longest_path.len(), 4_096);
     let longest_path = &longest_path[..PATH_MAX];
     assert_eq!(parse_list(longest_path), Ok([path(longest_path)].into()));
-    let many = (0..RULES_MAX).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
+    let many = (0..RULES_MAX)
+        .map(|n| format!("p{n}"))
+        .collect::<Vec<_>>()
+        .join(",");
     assert_eq!(parse_list(&many).unwrap().len(), RULES_MAX);
 }
 
@@ -85,7 +99,13 @@ fn ten_thousand_items_are_refused_by_their_number() {
 #[test]
 fn no_annotation_of_ours_is_none() {
     assert_eq!(parse([]), Ok(None));
-    assert_eq!(parse([one("io.kubernetes.cri/deny", "a"), one("execblocker/deny", "a")]), Ok(None));
+    assert_eq!(
+        parse([
+            one("io.kubernetes.cri/deny", "a"),
+            one("execblocker/deny", "a")
+        ]),
+        Ok(None)
+    );
 }
 
 #[test]
@@ -103,10 +123,14 @@ fn an_unknown_key_of_ours_is_refused() {
 fn a_mode_needs_a_list() {
     let error = parse([one(MODE, "audit")]).unwrap_err();
     assert_eq!(error.problem, Problem::ModeAlone);
-    let spec = parse([one(MODE, "audit"), one(DENY, "a")]).unwrap().unwrap();
+    let spec = parse([one(MODE, "audit"), one(DENY, "a")])
+        .unwrap()
+        .unwrap();
     assert_eq!(spec.mode, Mode::Audit);
     assert!(matches!(
-        parse([one(MODE, "off"), one(DENY, "a")]).unwrap_err().problem,
+        parse([one(MODE, "off"), one(DENY, "a")])
+            .unwrap_err()
+            .problem,
         Problem::Mode(_)
     ));
 }

@@ -130,7 +130,9 @@ impl Binder {
     pub fn unbind_container(&self, container: &str) -> Result<bool, BindError> {
         let records = Records::below(&self.run_dir);
         let _lock = Lock::acquire(&self.run_dir)?;
-        let Some(record) = records.read(container)? else { return Ok(false) };
+        let Some(record) = records.read(container)? else {
+            return Ok(false);
+        };
         self.pins.open()?.remove_container(record.cgroup)?;
         records.remove(container)?;
         Ok(true)
@@ -208,7 +210,11 @@ impl Binder {
         }
         forget_policies(maps, &used)?;
         let records = Records::below(&self.run_dir);
-        for record in records.all().iter().filter(|record| !bound.contains(&record.cgroup)) {
+        for record in records
+            .all()
+            .iter()
+            .filter(|record| !bound.contains(&record.cgroup))
+        {
             if let Err(error) = records.remove(&record.owner.container) {
                 log::warn!("{error}");
             }
@@ -226,16 +232,19 @@ pub(crate) fn bind(
 ) -> Result<(), MapError> {
     let id = ensure_policy(maps, policy)?;
     ensure_level(maps, cgroup.level)?;
-    maps.set_container(cgroup.id, Container {
-        policy: id,
-        kinds: policy.kinds,
-        mode: match mode {
-            Mode::Enforce => MODE_ENFORCE,
-            Mode::Audit => MODE_AUDIT,
+    maps.set_container(
+        cgroup.id,
+        Container {
+            policy: id,
+            kinds: policy.kinds,
+            mode: match mode {
+                Mode::Enforce => MODE_ENFORCE,
+                Mode::Audit => MODE_AUDIT,
+            },
+            bound_at: now(),
+            ..Container::default()
         },
-        bound_at: now(),
-        ..Container::default()
-    })
+    )
 }
 
 /// Forgets all policies but the `used`, with their entries.
@@ -245,7 +254,11 @@ pub(crate) fn forget_policies(maps: &mut Maps, used: &HashSet<u32>) -> Result<()
     if unused.is_empty() {
         return Ok(());
     }
-    for key in maps.rule_keys()?.iter().filter(|key| unused.contains(&key.policy)) {
+    for key in maps
+        .rule_keys()?
+        .iter()
+        .filter(|key| unused.contains(&key.policy))
+    {
         maps.remove_rule(key)?;
     }
     for id in unused {
@@ -295,7 +308,7 @@ fn ensure_level(maps: &mut Maps, level: Option<u32>) -> Result<(), MapError> {
     let mut config = maps.config()?;
     let wanted = match level {
         Some(level) => 1 << level.min(LEVEL_MAX),
-        None => u64::MAX & !1,
+        None => !1,
     };
     if config.levels & wanted != wanted {
         config.levels |= wanted;
@@ -310,5 +323,7 @@ fn now() -> u64 {
     let time = rustix::time::clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }

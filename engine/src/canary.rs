@@ -101,7 +101,12 @@ fn experiments(
     mechanism: Mechanism,
 ) -> Result<Seen, CanaryError> {
     let mut attempt = |rules: BTreeSet<Rule>| -> Result<Option<Seen>, CanaryError> {
-        bind(maps, scratch.cgroup(), &Policy::compile(&rules), Mode::Enforce)?;
+        bind(
+            maps,
+            scratch.cgroup(),
+            &Policy::compile(&rules),
+            Mode::Enforce,
+        )?;
         let seen = exec(scratch);
         // The next one has a policy of its own, and the maps may be small.
         maps.remove_container(scratch.cgroup().id)?;
@@ -146,7 +151,10 @@ fn own_file() -> std::io::Result<PathBuf> {
 fn exec(scratch: &Scratch) -> Result<Option<Seen>, CanaryError> {
     let mut command = Command::new(EXE);
     command.arg("--version").env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let status: ExitStatus = match scratch.spawn(command) {
         Ok(mut child) => child.wait()?,
         Err(SpawnError::Exec(error)) if error.raw_os_error() == Some(libc::EPERM) => {

@@ -79,7 +79,11 @@ pub enum CgroupError {
 }
 
 fn failed<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CgroupError + 'a {
-    move |source| CgroupError::Io { call, path: path.to_owned(), source }
+    move |source| CgroupError::Io {
+        call,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A cgroup that may be bound.
@@ -122,7 +126,11 @@ impl Hierarchy {
             .ok_or(CgroupError::NoUnified)?;
         let own = unified_path(&process, 0)?;
         let root = fs::metadata(&mount.mount_point).map_err(failed("stat", &mount.mount_point))?;
-        Ok(Self { whole: root.ino() == CGROUP_ROOT, mount: mount.mount_point, own })
+        Ok(Self {
+            whole: root.ino() == CGROUP_ROOT,
+            mount: mount.mount_point,
+            own,
+        })
     }
 
     /// Where the hierarchy is mounted.
@@ -148,19 +156,32 @@ impl Hierarchy {
         }
         let path = path.trim_end_matches('/');
         if path.is_empty() || is_within(&self.own, path) {
-            return Err(CgroupError::Forbidden(if path.is_empty() { "/" } else { path }.to_owned()));
+            return Err(CgroupError::Forbidden(
+                if path.is_empty() { "/" } else { path }.to_owned(),
+            ));
         }
-        let depth = path.split('/').skip(1).filter(|part| !part.is_empty()).count();
+        let depth = path
+            .split('/')
+            .skip(1)
+            .filter(|part| !part.is_empty())
+            .count();
         let level = u32::try_from(depth).unwrap_or(u32::MAX);
         if level > LEVEL_MAX {
-            return Err(CgroupError::TooDeep { path: path.to_owned(), level });
+            return Err(CgroupError::TooDeep {
+                path: path.to_owned(),
+                level,
+            });
         }
         let dir = self.dir(path);
         let id = fs::metadata(&dir).map_err(failed("stat", &dir))?.ino();
         if id <= CGROUP_ROOT {
             return Err(CgroupError::Forbidden(path.to_owned()));
         }
-        Ok(Cgroup { id, level: self.whole.then_some(level), path: path.to_owned() })
+        Ok(Cgroup {
+            id,
+            level: self.whole.then_some(level),
+            path: path.to_owned(),
+        })
     }
 
     /// The cgroup of a container, by its first process.
@@ -198,7 +219,9 @@ impl Hierarchy {
     /// unbound because something else failed.
     #[must_use]
     pub fn is_alive(&self, id: u64) -> bool {
-        let Ok(mount) = fs::File::open(&self.mount) else { return true };
+        let Ok(mount) = fs::File::open(&self.mount) else {
+            return true;
+        };
         let mut handle = FileHandle {
             bytes: 8,
             // FILEID_KERNFS of include/linux/exportfs.h
@@ -215,7 +238,9 @@ impl Hierarchy {
                 libc::O_PATH | libc::O_CLOEXEC,
             )
         };
-        let Ok(fd) = i32::try_from(fd) else { return true };
+        let Ok(fd) = i32::try_from(fd) else {
+            return true;
+        };
         if fd >= 0 {
             // SAFETY: the call just made it, nobody else has it.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -245,7 +270,9 @@ impl Hierarchy {
     /// Our own cgroups below this process's whose name begins with `prefix` and
     /// that hold no process: what a killed command left.
     pub fn remove_empty(&self, prefix: &str) {
-        let Ok(entries) = fs::read_dir(self.dir(&self.own)) else { return };
+        let Ok(entries) = fs::read_dir(self.dir(&self.own)) else {
+            return;
+        };
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(prefix) {
                 // rmdir refuses a cgroup that is in use.
@@ -292,7 +319,10 @@ impl Scratch {
         let procs = fs::OpenOptions::new()
             .write(true)
             .open(&procs)
-            .map_err(|source| SpawnError::Join { path: procs, source })?;
+            .map_err(|source| SpawnError::Join {
+                path: procs,
+                source,
+            })?;
         // SAFETY: between fork and exec only write(2) is called, on a
         // descriptor that was opened before.
         unsafe {
@@ -302,18 +332,24 @@ impl Scratch {
                 Err(_) => Err(io::Error::from_raw_os_error(JOIN_FAILED)),
             });
         }
-        command.spawn().map_err(|source| match source.raw_os_error() {
-            Some(JOIN_FAILED) => SpawnError::Join { path: self.dir.clone(), source },
-            _ => SpawnError::Exec(source),
-        })
+        command
+            .spawn()
+            .map_err(|source| match source.raw_os_error() {
+                Some(JOIN_FAILED) => SpawnError::Join {
+                    path: self.dir.clone(),
+                    source,
+                },
+                _ => SpawnError::Exec(source),
+            })
     }
 
     /// Whether a process is left in it or below.
     #[must_use]
     pub fn is_populated(&self) -> bool {
         // In doubt it is: what may be in use is neither unbound nor removed.
-        fs::read_to_string(self.dir.join("cgroup.events"))
-            .map_or(true, |events| events.lines().any(|line| line == "populated 1"))
+        fs::read_to_string(self.dir.join("cgroup.events")).map_or(true, |events| {
+            events.lines().any(|line| line == "populated 1")
+        })
     }
 }
 
@@ -381,10 +417,16 @@ fn gone_or(pid: i32, source: procfs::ProcError) -> CgroupError {
 
 /// A pidfd becomes readable when its process ends.
 fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [rustix::event::PollFd::new(
+        pidfd,
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // In doubt it has: the container is refused rather than a stranger bound.
-    rustix::event::poll(&mut fds, Some(&now)).map_or(true, |ready| ready != 0)
+    rustix::event::poll(&mut fds, Some(&now)) != Ok(0)
 }
 
 /// The part of `path` down to the last component that carries the id.
@@ -393,13 +435,16 @@ fn own_directory<'a>(path: &'a str, container: &str) -> Option<&'a str> {
         return None;
     }
     let start = path.rfind(container)?;
-    let end = path[start..].find('/').map_or(path.len(), |slash| start + slash);
+    let end = path[start..]
+        .find('/')
+        .map_or(path.len(), |slash| start + slash);
     Some(&path[..end])
 }
 
 /// Whether `path` is `above` or lies below it.
 fn is_within(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -409,9 +454,18 @@ mod tests {
     #[test]
     fn the_directory_with_the_id_is_the_containers() {
         for (path, expected) in [
-            ("/kubepods/burstable/podU/abc1", Some("/kubepods/burstable/podU/abc1")),
-            ("/kubepods.slice/cri-containerd-abc1.scope", Some("/kubepods.slice/cri-containerd-abc1.scope")),
-            ("/machine.slice/libpod-abc1.scope/container", Some("/machine.slice/libpod-abc1.scope")),
+            (
+                "/kubepods/burstable/podU/abc1",
+                Some("/kubepods/burstable/podU/abc1"),
+            ),
+            (
+                "/kubepods.slice/cri-containerd-abc1.scope",
+                Some("/kubepods.slice/cri-containerd-abc1.scope"),
+            ),
+            (
+                "/machine.slice/libpod-abc1.scope/container",
+                Some("/machine.slice/libpod-abc1.scope"),
+            ),
             ("/default/abc1/init.scope/deep", Some("/default/abc1")),
             ("/system.slice/containerd.service", None),
             ("/", None),
@@ -432,26 +486,48 @@ mod tests {
     fn the_engines_own_cgroup_is_never_a_containers() {
         // This process stands for a container's on a hybrid machine: its v2
         // path is not the container's.
-        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let Ok(hierarchy) = Hierarchy::find() else {
+            return;
+        };
         let pid = i32::try_from(std::process::id()).unwrap();
         let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         assert!(matches!(
             hierarchy.of_container(pid, id),
             Err(CgroupError::NotOwn { .. })
         ));
-        assert!(matches!(hierarchy.cgroup("/"), Err(CgroupError::Forbidden(_))));
-        assert!(matches!(hierarchy.cgroup(hierarchy.own_path()), Err(CgroupError::Forbidden(_))));
-        assert!(matches!(hierarchy.cgroup("/../x"), Err(CgroupError::Outside(_))));
+        assert!(matches!(
+            hierarchy.cgroup("/"),
+            Err(CgroupError::Forbidden(_))
+        ));
+        assert!(matches!(
+            hierarchy.cgroup(hierarchy.own_path()),
+            Err(CgroupError::Forbidden(_))
+        ));
+        assert!(matches!(
+            hierarchy.cgroup("/../x"),
+            Err(CgroupError::Outside(_))
+        ));
     }
 
     #[test]
     fn a_pid_that_is_gone_is_said_to_be() {
-        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let Ok(hierarchy) = Hierarchy::find() else {
+            return;
+        };
         let mut child = Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
-        assert!(matches!(hierarchy.of_container(pid, "x"), Err(CgroupError::Gone(_))));
-        assert!(matches!(hierarchy.of_container(-1, "x"), Err(CgroupError::Gone(_))));
-        assert!(matches!(hierarchy.of_container(0, "x"), Err(CgroupError::Gone(_))));
+        assert!(matches!(
+            hierarchy.of_container(pid, "x"),
+            Err(CgroupError::Gone(_))
+        ));
+        assert!(matches!(
+            hierarchy.of_container(-1, "x"),
+            Err(CgroupError::Gone(_))
+        ));
+        assert!(matches!(
+            hierarchy.of_container(0, "x"),
+            Err(CgroupError::Gone(_))
+        ));
     }
 }

@@ -36,9 +36,17 @@ impl Lock {
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let failed = |call, path: &Path| {
             let path = path.to_owned();
-            move |error: rustix::io::Errno| LockError { call, path, source: error.into() }
+            move |error: rustix::io::Errno| LockError {
+                call,
+                path,
+                source: error.into(),
+            }
         };
-        private_dir(dir).map_err(|source| LockError { call: "mkdir", path: dir.to_owned(), source })?;
+        private_dir(dir).map_err(|source| LockError {
+            call: "mkdir",
+            path: dir.to_owned(),
+            source,
+        })?;
         let path = dir.join("lock");
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)

@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plugin_common::{
-    KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_MAX, RuleKey, RuleValue,
-};
+use plugin_common::{KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_MAX, RuleKey, RuleValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::annotation::Rule;
@@ -53,7 +51,11 @@ impl Policy {
         }
         let mut half = [0; 16];
         half.copy_from_slice(&digest.finalize()[..16]);
-        Self { digest: half, kinds: builder.kinds, edges: builder.edges }
+        Self {
+            digest: half,
+            kinds: builder.kinds,
+            edges: builder.edges,
+        }
     }
 
     /// The id it would like to have: never 0.
@@ -109,7 +111,11 @@ impl Builder {
         let mut node = 0;
         let mut names = names.into_iter().peekable();
         while let Some(name) = names.next() {
-            let edge = Edge { kind, node, name: name.to_vec() };
+            let edge = Edge {
+                kind,
+                node,
+                name: name.to_vec(),
+            };
             let value = self.edges.entry(edge).or_default();
             if names.peek().is_none() {
                 value.rule = id;
@@ -141,7 +147,11 @@ mod tests {
             if index != 0 && found.next == 0 {
                 return 0;
             }
-            let edge = Edge { kind, node: found.next, name: name.to_vec() };
+            let edge = Edge {
+                kind,
+                node: found.next,
+                name: name.to_vec(),
+            };
             match policy.edges.get(&edge) {
                 Some(value) => found = *value,
                 None => return 0,
@@ -159,10 +169,13 @@ mod tests {
     fn a_name_is_one_entry() {
         let policy = policy(&["whoami"]);
         let entries: Vec<_> = policy.entries(9).collect();
-        assert_eq!(entries, [(
-            RuleKey::new(9, 0, KIND_NAME, b"whoami").unwrap(),
-            RuleValue { rule: 1, next: 0 }
-        )]);
+        assert_eq!(
+            entries,
+            [(
+                RuleKey::new(9, 0, KIND_NAME, b"whoami").unwrap(),
+                RuleValue { rule: 1, next: 0 }
+            )]
+        );
         assert_eq!(policy.kinds, 1 << KIND_NAME);
     }
 
@@ -171,11 +184,26 @@ mod tests {
         let policy = policy(&["/usr/bin/id", "/bin/id", "/id", "/usr/bin/ls"]);
         for path in ["/usr/bin/id", "/bin/id", "/id", "/usr/bin/ls"] {
             assert_ne!(resolved(&policy, path), 0, "{path}");
-            assert_ne!(follow(&policy, KIND_REQUESTED, &[path.as_bytes()]), 0, "{path}");
+            assert_ne!(
+                follow(&policy, KIND_REQUESTED, &[path.as_bytes()]),
+                0,
+                "{path}"
+            );
         }
-        for path in ["/usr/id", "/opt/usr/bin/id", "/bin/ls", "/ls", "/usr/bin/idx", "/usr/bin/id/x"] {
+        for path in [
+            "/usr/id",
+            "/opt/usr/bin/id",
+            "/bin/ls",
+            "/ls",
+            "/usr/bin/idx",
+            "/usr/bin/id/x",
+        ] {
             assert_eq!(resolved(&policy, path), 0, "{path}");
-            assert_eq!(follow(&policy, KIND_REQUESTED, &[path.as_bytes()]), 0, "{path}");
+            assert_eq!(
+                follow(&policy, KIND_REQUESTED, &[path.as_bytes()]),
+                0,
+                "{path}"
+            );
         }
     }
 

@@ -78,22 +78,41 @@ pub fn examine() -> Report {
         cgroup(hierarchy.as_ref()),
         pins(),
     ];
-    let mechanisms: Vec<MechanismReport> =
-        Mechanism::ALL.into_iter().map(|one| try_one(hierarchy.as_ref(), one)).collect();
-    let auto = mechanisms.iter().find(|one| one.available == Answer::Yes).map(|one| one.name);
+    let mechanisms: Vec<MechanismReport> = Mechanism::ALL
+        .into_iter()
+        .map(|one| try_one(hierarchy.as_ref(), one))
+        .collect();
+    let auto = mechanisms
+        .iter()
+        .find(|one| one.available == Answer::Yes)
+        .map(|one| one.name);
     let next_step = next_step(&checks, &mechanisms, auto);
-    Report { kernel, checks, mechanisms, auto, next_step }
+    Report {
+        kernel,
+        checks,
+        mechanisms,
+        auto,
+        next_step,
+    }
 }
 
 fn check(name: &'static str, answer: Answer, reason: impl Into<String>) -> Check {
-    Check { name, answer, reason: reason.into() }
+    Check {
+        name,
+        answer,
+        reason: reason.into(),
+    }
 }
 
 fn root() -> Check {
     if rustix::process::geteuid().is_root() {
         check("root", Answer::Yes, "this is root")
     } else {
-        check("root", Answer::No, "loading programs and binding cgroups needs root (sudo)")
+        check(
+            "root",
+            Answer::No,
+            "loading programs and binding cgroups needs root (sudo)",
+        )
     }
 }
 
@@ -101,9 +120,11 @@ fn btf() -> Check {
     let path = "/sys/kernel/btf/vmlinux";
     match fs::metadata(path) {
         Ok(file) => check("btf", Answer::Yes, format!("{path} ({} bytes)", file.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            check("btf", Answer::No, format!("no {path}: needs CONFIG_DEBUG_INFO_BTF=y"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check(
+            "btf",
+            Answer::No,
+            format!("no {path}: needs CONFIG_DEBUG_INFO_BTF=y"),
+        ),
         Err(error) => check("btf", Answer::Unknown, format!("{path}: {error}")),
     }
 }
@@ -117,7 +138,10 @@ fn lsm() -> Check {
         Ok(list) => check(
             "lsm_bpf",
             Answer::No,
-            format!("bpf is not among the active LSMs ({}); boot with lsm=…,bpf", list.trim()),
+            format!(
+                "bpf is not among the active LSMs ({}); boot with lsm=…,bpf",
+                list.trim()
+            ),
         ),
         Err(error) => check("lsm_bpf", Answer::Unknown, format!("{path}: {error}")),
     }
@@ -129,10 +153,21 @@ fn kprobe_override(kernel: &str) -> Check {
         let reason = format!("neither /proc/config.gz nor /boot/config-{kernel} can be read");
         return check("kprobe_override", Answer::Unknown, reason);
     };
-    if config.lines().any(|line| line == "CONFIG_BPF_KPROBE_OVERRIDE=y") {
-        check("kprobe_override", Answer::Yes, format!("{OPTION}=y in {source}"))
+    if config
+        .lines()
+        .any(|line| line == "CONFIG_BPF_KPROBE_OVERRIDE=y")
+    {
+        check(
+            "kprobe_override",
+            Answer::Yes,
+            format!("{OPTION}=y in {source}"),
+        )
     } else {
-        check("kprobe_override", Answer::No, format!("{OPTION} is not set in {source}"))
+        check(
+            "kprobe_override",
+            Answer::No,
+            format!("{OPTION} is not set in {source}"),
+        )
     }
 }
 
@@ -143,7 +178,9 @@ fn kernel_config(kernel: &str) -> Option<(String, String)> {
     }
     let file = fs::File::open("/proc/config.gz").ok()?;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).ok()?;
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(("/proc/config.gz".to_owned(), text))
 }
 
@@ -160,9 +197,11 @@ fn lockdown() -> Check {
             check("lockdown", Answer::Yes, "integrity: does not matter here")
         }
         Ok(_) => check("lockdown", Answer::No, "none"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            check("lockdown", Answer::Unknown, format!("no {path} (securityfs not mounted?)"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check(
+            "lockdown",
+            Answer::Unknown,
+            format!("no {path} (securityfs not mounted?)"),
+        ),
         Err(error) => check("lockdown", Answer::Unknown, format!("{path}: {error}")),
     }
 }
@@ -170,9 +209,16 @@ fn lockdown() -> Check {
 fn bpffs() -> Check {
     let path = Path::new(PIN_DIR).parent().unwrap_or(Path::new("/"));
     if crate::kernel::is_bpffs(path) {
-        check("bpffs", Answer::Yes, format!("mounted at {}", path.display()))
+        check(
+            "bpffs",
+            Answer::Yes,
+            format!("mounted at {}", path.display()),
+        )
     } else {
-        let reason = format!("not mounted at {}; execblock load mounts it", path.display());
+        let reason = format!(
+            "not mounted at {}; execblock load mounts it",
+            path.display()
+        );
         check("bpffs", Answer::No, reason)
     }
 }
@@ -181,12 +227,18 @@ fn cgroup(hierarchy: Result<&Hierarchy, &CgroupError>) -> Check {
     match hierarchy {
         Ok(hierarchy) => {
             let mount = hierarchy.mount();
-            let kind = if mount == Path::new("/sys/fs/cgroup") { "unified" } else { "hybrid" };
-            check("cgroup_v2", Answer::Yes, format!("{kind}, mounted at {}", mount.display()))
+            let kind = if mount == Path::new("/sys/fs/cgroup") {
+                "unified"
+            } else {
+                "hybrid"
+            };
+            check(
+                "cgroup_v2",
+                Answer::Yes,
+                format!("{kind}, mounted at {}", mount.display()),
+            )
         }
-        Err(error @ CgroupError::NoUnified) => {
-            check("cgroup_v2", Answer::No, error.to_string())
-        }
+        Err(error @ CgroupError::NoUnified) => check("cgroup_v2", Answer::No, error.to_string()),
         Err(error) => check("cgroup_v2", Answer::Unknown, error.to_string()),
     }
 }
@@ -197,12 +249,18 @@ fn pins() -> Check {
         Ok(PinState::Loaded(_)) => {
             let mechanism = pins.mechanism().map_or("unknown", Mechanism::name);
             let links = pins.link_names().join(" ");
-            check("pins", Answer::Yes, format!("{PIN_DIR}: {mechanism} ({links})"))
+            check(
+                "pins",
+                Answer::Yes,
+                format!("{PIN_DIR}: {mechanism} ({links})"),
+            )
         }
         Ok(PinState::Absent) => check("pins", Answer::No, "nothing is loaded (execblock load)"),
-        Ok(PinState::Incomplete) => {
-            check("pins", Answer::No, format!("{PIN_DIR} is incomplete (execblock load)"))
-        }
+        Ok(PinState::Incomplete) => check(
+            "pins",
+            Answer::No,
+            format!("{PIN_DIR} is incomplete (execblock load)"),
+        ),
         Ok(PinState::Foreign(abi)) => check(
             "pins",
             Answer::No,
@@ -212,14 +270,14 @@ fn pins() -> Check {
     }
 }
 
-fn try_one(
-    hierarchy: Result<&Hierarchy, &CgroupError>,
-    mechanism: Mechanism,
-) -> MechanismReport {
+fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) -> MechanismReport {
     let (available, reason) = match hierarchy {
         Err(error) => (Answer::Unknown, error.to_string()),
         Ok(hierarchy) => {
-            let capacity = Capacity { containers: 8, rules: 64 };
+            let capacity = Capacity {
+                containers: 8,
+                rules: 64,
+            };
             match Programs::load(capacity) {
                 Err(error) => (Answer::No, error.to_string()),
                 Ok(mut programs) => match setup::attach(&mut programs, hierarchy, mechanism) {
@@ -230,11 +288,19 @@ fn try_one(
             }
         }
     };
-    MechanismReport { name: mechanism.name(), available, reason }
+    MechanismReport {
+        name: mechanism.name(),
+        available,
+        reason,
+    }
 }
 
 fn proof(error: &CanaryError) -> Answer {
-    if error.is_proof() { Answer::No } else { Answer::Unknown }
+    if error.is_proof() {
+        Answer::No
+    } else {
+        Answer::Unknown
+    }
 }
 
 fn next_step(
@@ -242,7 +308,11 @@ fn next_step(
     mechanisms: &[MechanismReport],
     auto: Option<&'static str>,
 ) -> String {
-    let failing = |name| checks.iter().any(|one| one.name == name && one.answer == Answer::No);
+    let failing = |name| {
+        checks
+            .iter()
+            .any(|one| one.name == name && one.answer == Answer::No)
+    };
     if let Some(auto) = auto {
         if failing("pins") {
             return format!("execblock load pins {auto}, execblock run uses it for one command");
@@ -257,7 +327,10 @@ fn next_step(
             .to_owned()
     } else if failing("btf") {
         "use a kernel with CONFIG_DEBUG_INFO_BTF=y (Linux 5.7 or later)".to_owned()
-    } else if mechanisms.iter().any(|one| one.available == Answer::Unknown) {
+    } else if mechanisms
+        .iter()
+        .any(|one| one.available == Answer::Unknown)
+    {
         "see the reasons above: no mechanism could be tried".to_owned()
     } else {
         "use a kernel with CONFIG_BPF_LSM=y and bpf in lsm=, or with BTF and trampolines \

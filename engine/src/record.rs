@@ -30,7 +30,10 @@ impl Owner {
         if self.pod.is_empty() {
             format!("container {:?}", self.name)
         } else {
-            format!("container {:?} of pod {}/{}", self.name, self.namespace, self.pod)
+            format!(
+                "container {:?} of pod {}/{}",
+                self.name, self.namespace, self.pod
+            )
         }
     }
 }
@@ -87,7 +90,9 @@ impl Records {
     /// Records below our run directory.
     #[must_use]
     pub fn below(run_dir: &Path) -> Self {
-        Self { dir: run_dir.join("containers") }
+        Self {
+            dir: run_dir.join("containers"),
+        }
     }
 
     /// Writes one, whole or not at all.
@@ -102,8 +107,10 @@ impl Records {
             move |source| RecordError::Io { call, path, source }
         };
         crate::lock::private_dir(&self.dir).map_err(failed("mkdir", &self.dir))?;
-        let text = serde_json::to_vec_pretty(record)
-            .map_err(|source| RecordError::Json { path: path.clone(), source })?;
+        let text = serde_json::to_vec_pretty(record).map_err(|source| RecordError::Json {
+            path: path.clone(),
+            source,
+        })?;
         let new = path.with_extension("new");
         fs::write(&new, text).map_err(failed("write", &new))?;
         fs::rename(&new, &path).map_err(failed("rename", &path))
@@ -126,9 +133,11 @@ impl Records {
     pub fn remove(&self, container: &str) -> Result<(), RecordError> {
         let path = self.path(container)?;
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(RecordError::Io { call: "unlink", path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RecordError::Io {
+                call: "unlink",
+                path,
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -137,7 +146,9 @@ impl Records {
     /// protects nothing, the maps do.
     #[must_use]
     pub fn all(&self) -> Vec<Record> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Vec::new();
+        };
         let files = entries.flatten().map(|entry| entry.path());
         let files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
         files
@@ -158,9 +169,11 @@ impl Records {
     /// Where the file system refuses it.
     pub fn remove_all(&self) -> Result<(), RecordError> {
         match fs::remove_dir_all(&self.dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(RecordError::Io { call: "rm -r", path: self.dir.clone(), source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RecordError::Io {
+                call: "rm -r",
+                path: self.dir.clone(),
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -179,9 +192,16 @@ fn read(path: &Path) -> Result<Option<Record>, RecordError> {
     match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|source| RecordError::Json { path: path.to_owned(), source }),
+            .map_err(|source| RecordError::Json {
+                path: path.to_owned(),
+                source,
+            }),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RecordError::Io { call: "read", path: path.to_owned(), source }),
+        Err(source) => Err(RecordError::Io {
+            call: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -191,7 +211,11 @@ mod tests {
 
     fn record(container: &str) -> Record {
         Record {
-            owner: Owner { container: container.to_owned(), name: "app".into(), ..Owner::default() },
+            owner: Owner {
+                container: container.to_owned(),
+                name: "app".into(),
+                ..Owner::default()
+            },
             cgroup: 77,
             path: "/kubepods/x".into(),
             deny: vec!["whoami".into()],
@@ -217,7 +241,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::below(dir.path());
         for id in ["", "..", ".x", "a/b", "a\0b", "ü", &"a".repeat(129)] {
-            assert!(matches!(records.write(&record(id)), Err(RecordError::Id(_))), "{id:?}");
+            assert!(
+                matches!(records.write(&record(id)), Err(RecordError::Id(_))),
+                "{id:?}"
+            );
         }
     }
 }

@@ -35,7 +35,9 @@ pub fn with_real_directories(rules: &BTreeSet<Rule>, root: &Path) -> BTreeSet<Ru
         return all;
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else { return all };
+    let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else {
+        return all;
+    };
     for path in paths {
         if let Some(real) = real_path(&root, path) {
             all.insert(Rule::Path(real));
@@ -63,7 +65,11 @@ fn real_path(root: &OwnedFd, path: &str) -> Option<String> {
     let real = shown(&directory)?;
     let below = real.strip_prefix(shown(root)?).ok()?;
     let below = std::str::from_utf8(below.as_os_str().as_bytes()).ok()?;
-    let real = if below.is_empty() { format!("/{name}") } else { format!("/{below}/{name}") };
+    let real = if below.is_empty() {
+        format!("/{name}")
+    } else {
+        format!("/{below}/{name}")
+    };
     let fits = real.len() <= PATH_MAX && real.split('/').skip(1).count() <= PATH_COMPONENTS_MAX;
     (fits && real != path).then_some(real)
 }
@@ -85,8 +91,7 @@ mod tests {
         symlink("/../../..", root.join("up")).unwrap();
         let rules = parse_list("whoami /bin/whoami /up/id /none/x /usr/bin/ls").unwrap();
         let all = with_real_directories(&rules, root);
-        let added: Vec<String> =
-            all.difference(&rules).map(ToString::to_string).collect();
+        let added: Vec<String> = all.difference(&rules).map(ToString::to_string).collect();
         assert_eq!(added, ["/id", "/usr/bin/whoami"]);
     }
 }

@@ -84,7 +84,11 @@ pub enum SetupError {
 }
 
 fn list(tried: &[(Mechanism, String)]) -> String {
-    tried.iter().map(|(mechanism, reason)| format!("\n  {mechanism}: {reason}")).collect()
+    let lines: Vec<String> = tried
+        .iter()
+        .map(|(mechanism, reason)| format!("\n  {mechanism}: {reason}"))
+        .collect();
+    lines.concat()
 }
 
 /// Why one mechanism can't be used.
@@ -122,7 +126,10 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { pins: Pins::default(), run_dir: PathBuf::from(RUN_DIR) }
+        Self {
+            pins: Pins::default(),
+            run_dir: PathBuf::from(RUN_DIR),
+        }
     }
 }
 
@@ -139,7 +146,11 @@ impl Setup {
         match self.pins.state()? {
             PinState::Loaded(config) => return self.already(config, options),
             PinState::Foreign(found) => {
-                return Err(PinError::Abi { dir: self.pins.dir().to_owned(), found }.into());
+                return Err(PinError::Abi {
+                    dir: self.pins.dir().to_owned(),
+                    found,
+                }
+                .into());
             }
             PinState::Incomplete => {
                 log::warn!("removing incomplete pins in {}", self.pins.dir().display());
@@ -179,7 +190,12 @@ impl Setup {
         let _lock = Lock::acquire(&self.run_dir)?;
         if let PinState::Loaded(config) = self.pins.state()?
             && config.flags & CONFIG_TRANSIENT != 0
-            && self.pins.open()?.containers().map_err(PinError::from)?.is_empty()
+            && self
+                .pins
+                .open()?
+                .containers()
+                .map_err(PinError::from)?
+                .is_empty()
         {
             self.unload_locked()?;
         }
@@ -204,7 +220,8 @@ impl Setup {
             // Loaded for a command, now asked for to stay.
             let flags = config.flags & !CONFIG_TRANSIENT;
             let mut maps = self.pins.open()?;
-            maps.set_config(Config { flags, ..config }).map_err(PinError::from)?;
+            maps.set_config(Config { flags, ..config })
+                .map_err(PinError::from)?;
         }
         Ok(Loaded::Already(loaded))
     }
@@ -224,9 +241,18 @@ fn load_new(pins: &Pins, hierarchy: &Hierarchy, options: Options) -> Result<Load
                 if mechanism != Mechanism::Signal {
                     all.extend(backstop(&mut programs, mechanism)?);
                 }
-                let flags = if options.transient { CONFIG_TRANSIENT } else { 0 };
+                let flags = if options.transient {
+                    CONFIG_TRANSIENT
+                } else {
+                    0
+                };
                 let config = programs.maps_mut().config().map_err(PinError::from)?;
-                let config = Config { abi: ABI, mechanism: mechanism.number(), flags, ..config };
+                let config = Config {
+                    abi: ABI,
+                    mechanism: mechanism.number(),
+                    flags,
+                    ..config
+                };
                 pins.pin(&mut programs, all, config)?;
                 return Ok(Loaded::New(mechanism, seen));
             }
@@ -241,10 +267,7 @@ fn load_new(pins: &Pins, hierarchy: &Hierarchy, options: Options) -> Result<Load
 
 /// `signal` behind another mechanism, for what that one can't see. kprobe must
 /// not be without it; the others hold alone where the kernel refuses it.
-fn backstop(
-    programs: &mut Programs,
-    mechanism: Mechanism,
-) -> Result<Option<Attached>, SetupError> {
+fn backstop(programs: &mut Programs, mechanism: Mechanism) -> Result<Option<Attached>, SetupError> {
     match programs.attach(Mechanism::Signal) {
         Ok(attached) => Ok(Some(attached)),
         Err(error) if mechanism == Mechanism::Kprobe => Err(error.into()),

@@ -37,6 +37,10 @@ pub enum Verdict {
 ///
 /// A name that could not be read counts as not found, which fails open: a deny
 /// list lets pass what it does not know. The caller counts it.
+#[expect(
+    clippy::inline_always,
+    reason = "a call would cost the eBPF side stack and the verifier time"
+)]
 #[inline(always)]
 #[must_use]
 pub fn decide(container: &Container, findings: Findings) -> Verdict {
@@ -61,8 +65,17 @@ mod tests {
     use crate::MODE_ENFORCE;
 
     fn verdict(mode: u32, requested: u32, resolved: u32) -> Verdict {
-        let container = Container { mode, ..Container::default() };
-        decide(&container, Findings { requested, resolved })
+        let container = Container {
+            mode,
+            ..Container::default()
+        };
+        decide(
+            &container,
+            Findings {
+                requested,
+                resolved,
+            },
+        )
     }
 
     #[test]
@@ -73,14 +86,26 @@ mod tests {
 
     #[test]
     fn either_name_denies_and_the_file_is_reported_first() {
-        assert_eq!(verdict(MODE_ENFORCE, 3, 0), Verdict::Deny(3, Source::Requested));
-        assert_eq!(verdict(MODE_ENFORCE, 0, 4), Verdict::Deny(4, Source::Resolved));
-        assert_eq!(verdict(MODE_ENFORCE, 3, 4), Verdict::Deny(4, Source::Resolved));
+        assert_eq!(
+            verdict(MODE_ENFORCE, 3, 0),
+            Verdict::Deny(3, Source::Requested)
+        );
+        assert_eq!(
+            verdict(MODE_ENFORCE, 0, 4),
+            Verdict::Deny(4, Source::Resolved)
+        );
+        assert_eq!(
+            verdict(MODE_ENFORCE, 3, 4),
+            Verdict::Deny(4, Source::Resolved)
+        );
     }
 
     #[test]
     fn audit_reports_and_an_unknown_mode_enforces() {
-        assert_eq!(verdict(MODE_AUDIT, 3, 0), Verdict::Audit(3, Source::Requested));
+        assert_eq!(
+            verdict(MODE_AUDIT, 3, 0),
+            Verdict::Audit(3, Source::Requested)
+        );
         assert_eq!(verdict(99, 3, 0), Verdict::Deny(3, Source::Requested));
     }
 }

@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn a_key_is_zero_behind_its_name() {
         let key = RuleKey::new(7, 3, KIND_PATH, b"whoami").unwrap();
-        assert_eq!((key.policy, key.node, key.kind, key.len), (7, 3, KIND_PATH, 6));
+        assert_eq!(
+            (key.policy, key.node, key.kind, key.len),
+            (7, 3, KIND_PATH, 6)
+        );
         assert_eq!(&key.name[..6], b"whoami");
         assert!(key.name[6..].iter().all(|&byte| byte == 0));
     }

@@ -4,7 +4,11 @@ use core::mem::MaybeUninit;
 
 use plugin_common::{MECHANISM_SIGNAL, Verdict, decide};
 
-use crate::{container, facts::{self, Asked}, report};
+use crate::{
+    container,
+    facts::{self, Asked},
+    report,
+};
 
 /// Whether the program is refused. Decided first, reported after.
 #[inline(always)]

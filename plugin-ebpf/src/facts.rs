@@ -39,7 +39,10 @@ impl Asked {
     /// with each step. The step with the longest loop comes last.
     #[inline(always)]
     pub fn facts(&self, container: &Container, key: &mut RuleKey) -> Findings {
-        let mut findings = Findings { requested: 0, resolved: 0 };
+        let mut findings = Findings {
+            requested: 0,
+            resolved: 0,
+        };
         key.policy = container.policy;
         if container.kinds & (1 << KIND_NAME) != 0 {
             findings.requested = or_count(self.requested_name(key));

@@ -82,7 +82,11 @@ fn probe(address: u64) -> Option<u64> {
     let mut value = 0_u64;
     // SAFETY: the destination is ours and has the size that is passed.
     let failed = unsafe {
-        bpf_probe_read_kernel(ptr::from_mut(&mut value).cast(), size_of::<u64>() as u32, address as *const c_void)
+        bpf_probe_read_kernel(
+            ptr::from_mut(&mut value).cast(),
+            size_of::<u64>() as u32,
+            address as *const c_void,
+        )
     };
     (failed == 0).then_some(value)
 }
@@ -118,7 +122,10 @@ impl File {
     #[inline(always)]
     pub fn name(&self) -> (u64, u32) {
         let dentry: Typed = load(self.0, constant(&FILE_DENTRY));
-        (load(dentry, constant(&DENTRY_NAME)), load(dentry, constant(&DENTRY_LEN)))
+        (
+            load(dentry, constant(&DENTRY_NAME)),
+            load(dentry, constant(&DENTRY_LEN)),
+        )
     }
 
     /// The place of the file in its tree of mounts.
@@ -173,7 +180,10 @@ impl Place {
             // Above the mount's root or outside of any tree (memfd, unlinked).
             return Some(Step::Root);
         }
-        Some(Step::Up(Self { dentry: parent, vfsmount: self.vfsmount }))
+        Some(Step::Up(Self {
+            dentry: parent,
+            vfsmount: self.vfsmount,
+        }))
     }
 }
 
@@ -182,7 +192,11 @@ impl Place {
 pub fn kernel_string(to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
-        bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), NAME_CAPACITY as u32, address as *const c_void)
+        bpf_probe_read_kernel_str(
+            to.as_mut_ptr().cast(),
+            NAME_CAPACITY as u32,
+            address as *const c_void,
+        )
     };
     length(taken)
 }
@@ -192,7 +206,11 @@ pub fn kernel_string(to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> 
 pub fn user_string(to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
-        bpf_probe_read_user_str(to.as_mut_ptr().cast(), NAME_CAPACITY as u32, address as *const c_void)
+        bpf_probe_read_user_str(
+            to.as_mut_ptr().cast(),
+            NAME_CAPACITY as u32,
+            address as *const c_void,
+        )
     };
     length(taken)
 }

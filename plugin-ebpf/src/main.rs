@@ -14,7 +14,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "the build asks for core's unstable parts anyway")]
+#![expect(
+    internal_features,
+    reason = "the build asks for core's unstable parts anyway"
+)]
 
 mod check;
 mod container;

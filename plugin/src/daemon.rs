@@ -31,11 +31,21 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A container with annotations of ours starts when this is answered.
-    Start { start: Start, reply: oneshot::Sender<Result<(), String>> },
+    Start {
+        start: Start,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// A container is gone.
-    Remove { container: String, reply: oneshot::Sender<()> },
+    Remove {
+        container: String,
+        reply: oneshot::Sender<()>,
+    },
     /// What runs with annotations of ours, and the ids of all that exists.
-    Synchronize { starts: Vec<Start>, known: HashSet<String>, reply: oneshot::Sender<()> },
+    Synchronize {
+        starts: Vec<Start>,
+        known: HashSet<String>,
+        reply: oneshot::Sender<()>,
+    },
     /// The kernel refused a program.
     Refusal(Box<plugin_common::Event>),
     /// The end.
@@ -52,7 +62,10 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn new(binder: Binder) -> Self {
-        let mut daemon = Self { binder, owners: HashMap::new() };
+        let mut daemon = Self {
+            binder,
+            owners: HashMap::new(),
+        };
         // What ended while no daemon ran.
         daemon.collect();
         daemon
@@ -71,7 +84,11 @@ impl Daemon {
                     self.remove(&container);
                     reply.send(()).ok();
                 }
-                Event::Synchronize { starts, known, reply } => {
+                Event::Synchronize {
+                    starts,
+                    known,
+                    reply,
+                } => {
                     self.synchronize(&starts, &known);
                     reply.send(()).ok();
                 }
@@ -99,17 +116,23 @@ impl Daemon {
             }
             Err(reason) => {
                 log::error!("refused {}: {reason}", start.owner.describe());
-                Err(format!("execblock refused {}: {reason}", start.owner.describe()))
+                Err(format!(
+                    "execblock refused {}: {reason}",
+                    start.owner.describe()
+                ))
             }
         }
     }
 
     fn bind(&mut self, start: &Start) -> Result<Cgroup, String> {
-        let annotations = start.annotations.iter().map(|(written, key, value)| Annotation {
-            written,
-            key,
-            value,
-        });
+        let annotations = start
+            .annotations
+            .iter()
+            .map(|(written, key, value)| Annotation {
+                written,
+                key,
+                value,
+            });
         let spec = annotation::parse(annotations)
             .map_err(|error| error.to_string())?
             .ok_or("no annotation of ours holds")?;
@@ -136,21 +159,34 @@ impl Daemon {
         self.collect();
         let (mut late, mut unprotected) = (0, 0);
         for start in starts {
-            let bound = self.owners.values().any(|owner| owner.container == start.owner.container);
+            let bound = self
+                .owners
+                .values()
+                .any(|owner| owner.container == start.owner.container);
             match self.bind(start) {
                 Ok(_) if bound => {}
                 Ok(_) => {
                     late += 1;
-                    log::warn!("{} ran without its rules; bound now", start.owner.describe());
+                    log::warn!(
+                        "{} ran without its rules; bound now",
+                        start.owner.describe()
+                    );
                 }
                 Err(reason) => {
                     unprotected += 1;
                     // Fails open: it runs already.
-                    log::error!("{} runs without its rules: {reason}", start.owner.describe());
+                    log::error!(
+                        "{} runs without its rules: {reason}",
+                        start.owner.describe()
+                    );
                 }
             }
         }
-        let gone = self.owners.values().filter(|owner| !known.contains(&owner.container)).count();
+        let gone = self
+            .owners
+            .values()
+            .filter(|owner| !known.contains(&owner.container))
+            .count();
         log::info!(
             "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
              unprotected, {gone} bound that this runtime does not know",
@@ -167,6 +203,8 @@ impl Daemon {
             Err(error) => log::warn!("forgetting dead containers: {error}"),
         }
         let records = self.binder.records().into_iter();
-        self.owners = records.map(|Record { cgroup, owner, .. }| (cgroup, owner)).collect();
+        self.owners = records
+            .map(|Record { cgroup, owner, .. }| (cgroup, owner))
+            .collect();
     }
 }

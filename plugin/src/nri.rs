@@ -26,7 +26,10 @@ pub(crate) struct Plugin {
 
 impl Plugin {
     pub(crate) fn new(daemon: Sender<Event>) -> Self {
-        Self { daemon, engine: Mutex::default() }
+        Self {
+            daemon,
+            engine: Mutex::default(),
+        }
     }
 
     /// Sends an event and waits for the answer. Fails closed: no daemon, no
@@ -43,12 +46,22 @@ impl Plugin {
         let annotations: Vec<_> = annotations
             .effective_with_prefix(execblock::annotation::PREFIX)
             .into_iter()
-            .map(|one| (one.written.to_owned(), one.key.to_owned(), one.value.to_owned()))
+            .map(|one| {
+                (
+                    one.written.to_owned(),
+                    one.key.to_owned(),
+                    one.value.to_owned(),
+                )
+            })
             .collect();
         if annotations.is_empty() {
             return None;
         }
-        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let engine = self
+            .engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Some(Start {
             owner: Owner {
                 container: container.id.clone(),
@@ -94,31 +107,51 @@ impl nri::Plugin for Plugin {
                 self.start(pod.unwrap_or(&none), container)
             })
             .collect();
-        let known: HashSet<String> = containers.into_iter().map(|container| container.id).collect();
-        self.ask(|reply| Event::Synchronize { starts, known, reply }).await?;
+        let known: HashSet<String> = containers
+            .into_iter()
+            .map(|container| container.id)
+            .collect();
+        self.ask(|reply| Event::Synchronize {
+            starts,
+            known,
+            reply,
+        })
+        .await?;
         Ok(())
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
         // Nothing of ours on it: not looked at any further.
-        let Some(start) = self.start(&pod, &container) else { return Ok(()) };
+        let Some(start) = self.start(&pod, &container) else {
+            return Ok(());
+        };
         self.ask(|reply| Event::Start { start, reply }).await??;
         Ok(())
     }
 
     async fn remove_container(&self, _pod: PodSandbox, container: Container) -> HandlerResult {
-        self.ask(|reply| Event::Remove { container: container.id, reply }).await?;
+        self.ask(|reply| Event::Remove {
+            container: container.id,
+            reply,
+        })
+        .await?;
         Ok(())
     }
 
     fn connection(&self, event: &ConnectionEvent<'_>) {
         match event {
             ConnectionEvent::Ready => log::info!("registered: annotated containers are bound"),
-            ConnectionEvent::Disconnected { reason, retry_in: Some(delay) } => log::warn!(
+            ConnectionEvent::Disconnected {
+                reason,
+                retry_in: Some(delay),
+            } => log::warn!(
                 "no connection to the runtime, trying again in {delay:?}: {reason}; rules hold, \
                  new containers are not bound"
             ),
-            ConnectionEvent::Disconnected { reason, retry_in: None } => {
+            ConnectionEvent::Disconnected {
+                reason,
+                retry_in: None,
+            } => {
                 log::warn!("the connection to the runtime ended: {reason}");
             }
             // Connected is told with the runtime's name.

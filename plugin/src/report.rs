@@ -14,7 +14,7 @@ use crate::daemon::Event;
 /// its own: it waits in poll(2).
 pub(crate) fn forward(mut events: Events, daemon: &Sender<Event>) {
     loop {
-        while let Some(event) = events.next() {
+        while let Some(event) = events.take() {
             if daemon.send(Event::Refusal(Box::new(event))).is_err() {
                 return;
             }

@@ -11,8 +11,14 @@ fn execblock() -> Command {
 #[test]
 fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
     for (list, message) in [
-        ("whoami,,id", "item 2 (\"\"): empty item, expected a name or an absolute path"),
-        ("./whoami", "item 1 (\"./whoami\"): relative path with a slash"),
+        (
+            "whoami,,id",
+            "item 2 (\"\"): empty item, expected a name or an absolute path",
+        ),
+        (
+            "./whoami",
+            "item 1 (\"./whoami\"): relative path with a slash",
+        ),
         ("who\u{7}ami", "control character"),
         ("", "empty list"),
         ("python*", "this version has no patterns"),
@@ -37,7 +43,15 @@ fn what_clap_refuses_is_a_usage_error_too() {
     for arguments in [
         &["run", "--", "true"][..],
         &["run", "--deny", "whoami"],
-        &["run", "--deny", "whoami", "--mechanism", "magic", "--", "true"],
+        &[
+            "run",
+            "--deny",
+            "whoami",
+            "--mechanism",
+            "magic",
+            "--",
+            "true",
+        ],
         &["load", "--max-containers", "0"],
         &["nonsense"],
     ] {
@@ -53,5 +67,9 @@ fn help_tells_the_exit_statuses() {
         .assert()
         .code(0)
         .stdout(contains("0 done, 1 failed, 2 usage, 3 this kernel can't"));
-    execblock().arg("--version").assert().code(0).stdout(contains(env!("CARGO_PKG_VERSION")));
+    execblock()
+        .arg("--version")
+        .assert()
+        .code(0)
+        .stdout(contains(env!("CARGO_PKG_VERSION")));
 }

@@ -35,7 +35,10 @@ const CASES: &[Case] = &[
     ("denied_program_does_not_run", denied_program_does_not_run),
     ("denied_command_itself_fails", denied_command_itself_fails),
     ("every_spelling_is_refused", every_spelling_is_refused),
-    ("path_rule_holds_for_its_path_alone", path_rule_holds_for_its_path_alone),
+    (
+        "path_rule_holds_for_its_path_alone",
+        path_rule_holds_for_its_path_alone,
+    ),
     ("child_cgroup_does_not_escape", child_cgroup_does_not_escape),
     ("exit_status_is_the_commands", exit_status_is_the_commands),
     ("signal_reaches_the_command", signal_reaches_the_command),
@@ -49,10 +52,16 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They share the machine's one set of pins.
     arguments.test_threads = Some(1);
-    let doctor = execblock().args(["doctor", "--json"]).output().expect("doctor starts");
+    let doctor = execblock()
+        .args(["doctor", "--json"])
+        .output()
+        .expect("doctor starts");
     let able = doctor.status.success();
     if !able {
-        println!("skipped, nothing works here:\n{}", text(&doctor.stdout));
+        #[expect(clippy::print_stdout, reason = "says why all is skipped")]
+        {
+            println!("skipped, nothing works here:\n{}", text(&doctor.stdout));
+        }
     }
     let trials = CASES
         .iter()
@@ -73,7 +82,10 @@ macro_rules! ensure {
 fn prints(deny: &str, script: &str, expected: &str) -> Result<(), Failed> {
     let output = run(deny, &["sh", "-c", script]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    ensure!(out == expected, "{script}: printed {out:?}, expected {expected:?}; stderr {err:?}");
+    ensure!(
+        out == expected,
+        "{script}: printed {out:?}, expected {expected:?}; stderr {err:?}"
+    );
     Ok(())
 }
 
@@ -133,10 +145,17 @@ fn child_cgroup_does_not_escape() -> Result<(), Failed> {
 fn exit_status_is_the_commands() -> Result<(), Failed> {
     for (script, expected) in [("exit 0", 0), ("exit 7", 7), ("kill -USR1 $$", 128 + 10)] {
         let code = run("whoami", &["sh", "-c", script]).status.code();
-        ensure!(code == Some(expected), "{script}: {code:?}, expected {expected}");
+        ensure!(
+            code == Some(expected),
+            "{script}: {code:?}, expected {expected}"
+        );
     }
     let missing = run("whoami", &["/nonexistent/program"]);
-    ensure!(missing.status.code() == Some(127), "missing program: {:?}", missing.status);
+    ensure!(
+        missing.status.code() == Some(127),
+        "missing program: {:?}",
+        missing.status
+    );
     ensure!(
         text(&missing.stderr).contains("/nonexistent/program: No such file"),
         "{}",
@@ -152,12 +171,22 @@ fn signal_reaches_the_command() -> Result<(), Failed> {
         .stdout(Stdio::piped())
         .spawn()?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-    ensure!(lines.next().transpose()?.as_deref() == Some("ready"), "it did not start");
+    ensure!(
+        lines.next().transpose()?.as_deref() == Some("ready"),
+        "it did not start"
+    );
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id())?).ok_or("no pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-    ensure!(lines.next().transpose()?.as_deref() == Some("got"), "the signal did not arrive");
+    ensure!(
+        lines.next().transpose()?.as_deref() == Some("got"),
+        "the signal did not arrive"
+    );
     let status = child.wait()?;
-    ensure!(status.code() == Some(5), "{status} (signal {:?})", status.signal());
+    ensure!(
+        status.code() == Some(5),
+        "{status} (signal {:?})",
+        status.signal()
+    );
     Ok(())
 }
 
@@ -165,8 +194,14 @@ fn nothing_is_left_behind() -> Result<(), Failed> {
     execblock().arg("unload").output()?;
     prints("whoami", "echo $$ >/dev/null; echo end", "end\n")?;
     ensure!(!fs::exists("/sys/fs/bpf/execblock")?, "the pins are left");
-    let output = Command::new("sh").args(["-c", "find /sys/fs/cgroup -name 'execblock-*'"]).output()?;
-    ensure!(output.stdout.is_empty(), "cgroups are left: {}", text(&output.stdout));
+    let output = Command::new("sh")
+        .args(["-c", "find /sys/fs/cgroup -name 'execblock-*'"])
+        .output()?;
+    ensure!(
+        output.stdout.is_empty(),
+        "cgroups are left: {}",
+        text(&output.stdout)
+    );
     Ok(())
 }
 
@@ -175,12 +210,23 @@ fn nothing_is_left_behind() -> Result<(), Failed> {
 fn pins_hold_without_a_process() -> Result<(), Failed> {
     let script = "read go; whoami; echo status $?";
     let mut child = execblock()
-        .args(["run", "--deny", "whoami", "--", "sh", "-c", &format!("echo ready; {script}")])
+        .args([
+            "run",
+            "--deny",
+            "whoami",
+            "--",
+            "sh",
+            "-c",
+            &format!("echo ready; {script}"),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-    ensure!(lines.next().transpose()?.as_deref() == Some("ready"), "it did not start");
+    ensure!(
+        lines.next().transpose()?.as_deref() == Some("ready"),
+        "it did not start"
+    );
     // SIGKILL: it can neither forward nor clean up. Its pipe end stays open in
     // the command, which is a child of its own.
     let stdin = child.stdin.take();
@@ -208,14 +254,23 @@ fn with_foreign_abi() -> Result<(), Failed> {
     value[0] = "99";
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["map", "update", "pinned", "/sys/fs/bpf/execblock/config"]);
-    bpftool.args(["key", "0", "0", "0", "0", "value"]).args(value);
+    bpftool
+        .args(["key", "0", "0", "0", "0", "value"])
+        .args(value);
     let output = bpftool.output()?;
     ensure!(output.status.success(), "bpftool: {}", text(&output.stderr));
     for arguments in [&["load"][..], &["run", "--deny", "whoami", "--", "true"]] {
         let output = execblock().args(arguments).output()?;
         let err = text(&output.stderr);
-        ensure!(output.status.code() == Some(1), "{arguments:?}: {:?}", output.status);
-        ensure!(err.contains("ABI version 99, expected 1"), "{arguments:?}: {err}");
+        ensure!(
+            output.status.code() == Some(1),
+            "{arguments:?}: {:?}",
+            output.status
+        );
+        ensure!(
+            err.contains("ABI version 99, expected 1"),
+            "{arguments:?}: {err}"
+        );
     }
     Ok(())
 }

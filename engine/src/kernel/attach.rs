@@ -50,10 +50,22 @@ impl Link {
 /// own. A kernel without an ABI lacks its symbols (arch/x86/include/asm/
 /// syscall_wrapper.h).
 const SYSCALLS: [(&str, &[&str]); 4] = [
-    ("kprobe_execve", &["__x64_sys_execve", "__x64_compat_sys_execve"]),
-    ("kprobe_execveat", &["__x64_sys_execveat", "__x64_compat_sys_execveat"]),
-    ("kprobe_execve32", &["__ia32_compat_sys_execve", "__ia32_sys_execve"]),
-    ("kprobe_execveat32", &["__ia32_compat_sys_execveat", "__ia32_sys_execveat"]),
+    (
+        "kprobe_execve",
+        &["__x64_sys_execve", "__x64_compat_sys_execve"],
+    ),
+    (
+        "kprobe_execveat",
+        &["__x64_sys_execveat", "__x64_compat_sys_execveat"],
+    ),
+    (
+        "kprobe_execve32",
+        &["__ia32_compat_sys_execve", "__ia32_sys_execve"],
+    ),
+    (
+        "kprobe_execveat32",
+        &["__ia32_compat_sys_execveat", "__ia32_sys_execveat"],
+    ),
 ];
 
 impl Programs {
@@ -104,7 +116,9 @@ impl Programs {
         let mut links = Vec::new();
         for (name, syscalls) in SYSCALLS {
             let failed = |error| refused(name, error);
-            let syscalls = syscalls.iter().filter(|&&syscall| symbols.iter().any(|s| s == syscall));
+            let syscalls = syscalls
+                .iter()
+                .filter(|&&syscall| symbols.iter().any(|s| s == syscall));
             let mut syscalls = syscalls.peekable();
             if syscalls.peek().is_none() {
                 continue;
@@ -143,7 +157,10 @@ where
 }
 
 fn refused(program: &'static str, error: ProgramError) -> KernelError {
-    KernelError::Program { program, source: Box::new(error) }
+    KernelError::Program {
+        program,
+        source: Box::new(error),
+    }
 }
 
 /// The symbols of [`SYSCALLS`] that the running kernel has.

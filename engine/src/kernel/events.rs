@@ -26,14 +26,19 @@ impl Events {
     ///
     /// Where it is not there.
     pub fn open(dir: &Path) -> Result<Self, MapError> {
-        let other = |source| MapError::Other { map: EVENTS, source: Box::new(source) };
+        let other = |source| MapError::Other {
+            map: EVENTS,
+            source: Box::new(source),
+        };
         let data = MapData::from_pin(dir.join(EVENTS)).map_err(other)?;
-        RingBuf::try_from(Map::RingBuf(data)).map(Self).map_err(other)
+        RingBuf::try_from(Map::RingBuf(data))
+            .map(Self)
+            .map_err(other)
     }
 
     /// The next event, if there is one. A record of another size, which a
     /// foreign version may write, is skipped.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn take(&mut self) -> Option<Event> {
         loop {
             let item = self.0.next()?;
             if item.len() == size_of::<Event>() {

@@ -26,12 +26,17 @@ const TARGET: &str = "security_bprm_check";
 const LOG_BYTES: usize = 1 << 20;
 
 fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
-    KernelError::Program { program: NAME, source: source.into() }
+    KernelError::Program {
+        program: NAME,
+        source: source.into(),
+    }
 }
 
 /// Attaches it to the maps of `ebpf`.
 pub(super) fn attach(ebpf: &Ebpf, maps: &Maps, btf: &Btf) -> Result<OwnedFd, KernelError> {
-    let target = btf.id_by_type_name_kind(TARGET, BtfKind::Func).map_err(failed)?;
+    let target = btf
+        .id_by_type_name_kind(TARGET, BtfKind::Func)
+        .map_err(failed)?;
     let (function, license) = relocated(ebpf, maps)?;
     let program = match load(&function, &license, target, None) {
         Ok(program) => program,
@@ -48,9 +53,8 @@ pub(super) fn attach(ebpf: &Ebpf, maps: &Maps, btf: &Btf) -> Result<OwnedFd, Ker
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     attr.raw_tracepoint.prog_fd = fd_number(&program);
     // Without a name: the program carries its target (Linux 5.5).
-    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr).map_err(|error| {
-        failed(format!("attaching to {TARGET}: {error}"))
-    })
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+        .map_err(|error| failed(format!("attaching to {TARGET}: {error}")))
 }
 
 fn relocated(ebpf: &Ebpf, maps: &Maps) -> Result<(Function, std::ffi::CString), KernelError> {
@@ -68,10 +72,19 @@ fn relocated(ebpf: &Ebpf, maps: &Maps) -> Result<(Function, std::ffi::CString), 
             .ok_or_else(|| failed(format!("the object has an unknown map {name}")))?;
         known.push((name.as_str(), fd.as_raw_fd(), map));
     }
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    object.relocate_maps(known.into_iter(), &text).map_err(failed)?;
+    let text: HashSet<usize> = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
+    object
+        .relocate_maps(known.into_iter(), &text)
+        .map_err(failed)?;
     object.relocate_calls(&text).map_err(failed)?;
-    let program = object.programs.get(NAME).ok_or_else(|| failed("not in the embedded object"))?;
+    let program = object
+        .programs
+        .get(NAME)
+        .ok_or_else(|| failed("not in the embedded object"))?;
     let function = object
         .functions
         .get(&program.function_key())
@@ -141,5 +154,8 @@ fn last_lines(log: &[u8]) -> String {
     let text = log.split(|&byte| byte == 0).next().unwrap_or_default();
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(6)..].iter().flat_map(|line| ["; ", line]).collect()
+    lines[lines.len().saturating_sub(6)..]
+        .iter()
+        .flat_map(|line| ["; ", line])
+        .collect()
 }

@@ -36,7 +36,10 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { containers: CONTAINERS_DEFAULT, rules: RULES_DEFAULT }
+        Self {
+            containers: CONTAINERS_DEFAULT,
+            rules: RULES_DEFAULT,
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! The maps, typed. One owner; each write is one system call and atomic for the
 //! kernel side.
 
-use std::{io, os::fd::{AsFd as _, BorrowedFd}, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -15,7 +19,9 @@ use super::chain;
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// It holds as much as it can.
-    #[error("the map {0} is full: unload, then load with a greater capacity (execblock load --help)")]
+    #[error(
+        "the map {0} is full: unload, then load with a greater capacity (execblock load --help)"
+    )]
     Full(&'static str),
     /// Not there, or not as this version makes it.
     #[error("the map {map}: {}", chain(.source.as_ref()))]
@@ -59,7 +65,10 @@ fn other(map: &'static str) -> impl Fn(AyaError) -> MapError {
         AyaError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
             MapError::Full(map)
         }
-        _ => MapError::Other { map, source: Box::new(source) },
+        _ => MapError::Other {
+            map,
+            source: Box::new(source),
+        },
     }
 }
 
@@ -128,7 +137,9 @@ impl Maps {
 
     /// Sets what holds for a cgroup, in one step.
     pub fn set_container(&mut self, cgroup: u64, value: Container) -> Result<(), MapError> {
-        self.containers_map_mut()?.insert(cgroup, value, 0).map_err(other(CONTAINERS))
+        self.containers_map_mut()?
+            .insert(cgroup, value, 0)
+            .map_err(other(CONTAINERS))
     }
 
     /// Forgets a cgroup; nothing where it was not known.
@@ -138,7 +149,10 @@ impl Maps {
 
     /// All bound cgroups.
     pub fn containers(&self) -> Result<Vec<(u64, Container)>, MapError> {
-        self.containers_map()?.iter().collect::<Result<_, _>>().map_err(other(CONTAINERS))
+        self.containers_map()?
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(other(CONTAINERS))
     }
 
     /// A policy by its id.
@@ -148,7 +162,9 @@ impl Maps {
 
     /// Sets a policy.
     pub fn set_policy(&mut self, id: u32, value: Policy) -> Result<(), MapError> {
-        self.policies_map_mut()?.insert(id, value, 0).map_err(other(POLICIES))
+        self.policies_map_mut()?
+            .insert(id, value, 0)
+            .map_err(other(POLICIES))
     }
 
     /// Forgets a policy; nothing where it was not known.
@@ -158,12 +174,17 @@ impl Maps {
 
     /// All policies.
     pub fn policies(&self) -> Result<Vec<(u32, Policy)>, MapError> {
-        self.policies_map()?.iter().collect::<Result<_, _>>().map_err(other(POLICIES))
+        self.policies_map()?
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(other(POLICIES))
     }
 
     /// Sets an entry of a policy.
     pub fn set_rule(&mut self, key: RuleKey, value: RuleValue) -> Result<(), MapError> {
-        self.rules_map_mut()?.insert(key, value, 0).map_err(other(RULES))
+        self.rules_map_mut()?
+            .insert(key, value, 0)
+            .map_err(other(RULES))
     }
 
     /// Forgets an entry; nothing where it was not known.
@@ -195,7 +216,9 @@ impl Maps {
         let stats: PerCpuArray<_, Stats> =
             PerCpuArray::try_from(&self.stats).map_err(other(STATS))?;
         let cpus = stats.get(&0, 0).map_err(other(STATS))?;
-        Ok(cpus.iter().fold(Stats::default(), |sum, cpu| sum.plus(*cpu)))
+        Ok(cpus
+            .iter()
+            .fold(Stats::default(), |sum, cpu| sum.plus(*cpu)))
     }
 
     fn containers_map(&self) -> Result<HashMap<&MapData, u64, Container>, MapError> {
@@ -220,9 +243,7 @@ fn found<T>(map: &'static str, result: Result<T, AyaError>) -> Result<Option<T>,
     match result {
         Ok(value) => Ok(Some(value)),
         Err(AyaError::KeyNotFound) => Ok(None),
-        Err(AyaError::SyscallError(error))
-            if error.io_error.kind() == io::ErrorKind::NotFound =>
-        {
+        Err(AyaError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
             Ok(None)
         }
         Err(error) => Err(other(map)(error)),

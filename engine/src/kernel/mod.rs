@@ -65,7 +65,9 @@ impl Mechanism {
     /// The mechanism of a number in the maps.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|mechanism| mechanism.number() == number)
+        Self::ALL
+            .into_iter()
+            .find(|mechanism| mechanism.number() == number)
     }
 }
 
@@ -79,9 +81,12 @@ impl FromStr for Mechanism {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|mechanism| mechanism.name() == text).ok_or_else(|| {
-            format!("unknown mechanism {text:?}, expected lsm, fmod_ret, kprobe or signal")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|mechanism| mechanism.name() == text)
+            .ok_or_else(|| {
+                format!("unknown mechanism {text:?}, expected lsm, fmod_ret, kprobe or signal")
+            })
     }
 }
 
@@ -137,12 +142,23 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn shorten(text: &str) -> String {
     const LINES: usize = 8;
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
     match lines.as_slice() {
         [] => String::new(),
         [first, rest @ ..] if rest.len() > LINES => {
-            let first = first.split("Verifier output:").next().unwrap_or(first).trim_end();
-            format!("{first} Verifier output ends: {}", rest[rest.len() - LINES..].join("; "))
+            let first = first
+                .split("Verifier output:")
+                .next()
+                .unwrap_or(first)
+                .trim_end();
+            format!(
+                "{first} Verifier output ends: {}",
+                rest[rest.len() - LINES..].join("; ")
+            )
         }
         lines => lines.join("; "),
     }

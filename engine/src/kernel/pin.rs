@@ -133,7 +133,11 @@ impl Pins {
     ///
     /// Where it can't be told.
     pub fn state(&self) -> Result<PinState, PinError> {
-        if !self.dir.try_exists().map_err(self.failed("stat", &self.dir))? {
+        if !self
+            .dir
+            .try_exists()
+            .map_err(self.failed("stat", &self.dir))?
+        {
             return Ok(PinState::Absent);
         }
         let config = match Maps::open_config(&self.dir) {
@@ -159,7 +163,10 @@ impl Pins {
             PinState::Loaded(_) => Ok(Maps::open(&self.dir)?),
             PinState::Absent => Err(PinError::NotLoaded(self.dir.clone())),
             PinState::Incomplete => Err(PinError::Incomplete(self.dir.clone())),
-            PinState::Foreign(found) => Err(PinError::Abi { dir: self.dir.clone(), found }),
+            PinState::Foreign(found) => Err(PinError::Abi {
+                dir: self.dir.clone(),
+                found,
+            }),
         }
     }
 
@@ -195,7 +202,10 @@ impl Pins {
     ) -> Result<(), PinError> {
         for (name, map) in programs.maps.all() {
             let path = self.dir.join(name);
-            map.pin(&path).map_err(|source| PinError::Pin { path, source: Box::new(source) })?;
+            map.pin(&path).map_err(|source| PinError::Pin {
+                path,
+                source: Box::new(source),
+            })?;
         }
         for (name, link) in attached.into_iter().flat_map(|attached| attached.links) {
             link.pin(&self.links().join(name))?;
@@ -224,8 +234,12 @@ impl Pins {
     /// Names of the pinned links.
     #[must_use]
     pub fn link_names(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.links()) else { return Vec::new() };
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let Ok(entries) = fs::read_dir(self.links()) else {
+            return Vec::new();
+        };
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut names: Vec<String> = names.collect();
         names.sort();
         names
@@ -258,8 +272,16 @@ impl Pins {
     }
 
     #[expect(clippy::unused_self, reason = "reads as a part of each call")]
-    fn failed<'a>(&self, call: &'static str, path: &'a Path) -> impl Fn(io::Error) -> PinError + use<'a> {
-        move |source| PinError::Io { call, path: path.to_owned(), source }
+    fn failed<'a>(
+        &self,
+        call: &'static str,
+        path: &'a Path,
+    ) -> impl Fn(io::Error) -> PinError + use<'a> {
+        move |source| PinError::Io {
+            call,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -278,8 +300,12 @@ fn mount_bpffs(path: &Path) -> Result<(), PinError> {
     let flags = rustix::mount::MountFlags::NOSUID
         | rustix::mount::MountFlags::NODEV
         | rustix::mount::MountFlags::NOEXEC;
-    rustix::mount::mount("bpf", path, "bpf", flags, Some(c"mode=0700"))
-        .map_err(|error| PinError::NoBpffs { path: path.to_owned(), source: error.into() })
+    rustix::mount::mount("bpf", path, "bpf", flags, Some(c"mode=0700")).map_err(|error| {
+        PinError::NoBpffs {
+            path: path.to_owned(),
+            source: error.into(),
+        }
+    })
 }
 
 /// Whether a BPF file system is mounted there.
@@ -299,5 +325,7 @@ pub(super) fn pin_fd(fd: &OwnedFd, path: &Path) -> Result<(), PinError> {
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
     attr.__bindgen_anon_4.bpf_fd = fd_number(fd);
-    bpf_raw(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop).map_err(|error| failed(error.into()))
+    bpf_raw(bpf_cmd::BPF_OBJ_PIN, &mut attr)
+        .map(drop)
+        .map_err(|error| failed(error.into()))
 }

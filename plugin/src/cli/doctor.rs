@@ -17,14 +17,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let report = examine();
     if args.json {
         print_json(&report)?;
     } else {
         print_text(&report);
     }
-    Ok(ExitCode::from(if report.auto.is_some() { DONE } else { KERNEL }))
+    Ok(ExitCode::from(if report.auto.is_some() {
+        DONE
+    } else {
+        KERNEL
+    }))
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to the user")]
@@ -37,11 +41,21 @@ fn print_json(report: &Report) -> Result<(), Failure> {
 fn print_text(report: &Report) {
     println!("kernel {}", report.kernel);
     for check in &report.checks {
-        println!("  {:<16} {:<8} {}", check.name, word(check.answer), check.reason);
+        println!(
+            "  {:<16} {:<8} {}",
+            check.name,
+            word(check.answer),
+            check.reason
+        );
     }
     println!("mechanisms, tried with a denied program and one that is not");
     for one in &report.mechanisms {
-        println!("  {:<16} {:<8} {}", one.name, word(one.available), one.reason);
+        println!(
+            "  {:<16} {:<8} {}",
+            one.name,
+            word(one.available),
+            one.reason
+        );
     }
     match report.auto {
         Some(auto) => println!("auto takes {auto}"),

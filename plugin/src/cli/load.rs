@@ -30,14 +30,19 @@ pub(crate) struct Args {
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to the user")]
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let options = Options {
         choice: args.mechanism.0,
-        capacity: Capacity { containers: args.max_containers, rules: args.max_rules },
+        capacity: Capacity {
+            containers: args.max_containers,
+            rules: args.max_rules,
+        },
         transient: false,
     };
     match Setup::default().load(options).map_err(setup_failure)? {
-        Loaded::New(mechanism, seen) => println!("{mechanism}: loaded; a denied program was {seen}"),
+        Loaded::New(mechanism, seen) => {
+            println!("{mechanism}: loaded; a denied program was {seen}");
+        }
         Loaded::Already(mechanism) => println!("{mechanism}: loaded before"),
     }
     Ok(ExitCode::SUCCESS)

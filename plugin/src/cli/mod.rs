@@ -9,7 +9,10 @@ mod unload;
 use std::{fmt::Display, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use execblock::{kernel::Mechanism, setup::{Choice, SetupError}};
+use execblock::{
+    kernel::Mechanism,
+    setup::{Choice, SetupError},
+};
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
@@ -47,7 +50,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: u8, message: impl Display) -> Self {
-        Self { message: message.to_string(), status }
+        Self {
+            message: message.to_string(),
+            status,
+        }
     }
 }
 
@@ -61,7 +67,10 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) fn setup_failure(error: SetupError) -> Failure {
     match error {
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
-            Failure::new(KERNEL, format!("{error}\nexecblock doctor tells what is missing"))
+            Failure::new(
+                KERNEL,
+                format!("{error}\nexecblock doctor tells what is missing"),
+            )
         }
         error => Failure::new(FAILED, error),
     }
@@ -78,9 +87,14 @@ impl std::str::FromStr for MechanismArg {
         if text == "auto" {
             return Ok(Self(Choice::Auto));
         }
-        text.parse::<Mechanism>().map(Choice::One).map(Self).map_err(|_unknown| {
-            format!("unknown mechanism {text:?}, expected auto, lsm, fmod_ret, kprobe or signal")
-        })
+        text.parse::<Mechanism>()
+            .map(Choice::One)
+            .map(Self)
+            .map_err(|_unknown| {
+                format!(
+                    "unknown mechanism {text:?}, expected auto, lsm, fmod_ret, kprobe or signal"
+                )
+            })
     }
 }
 
@@ -100,9 +114,9 @@ impl Cli {
 
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self.command {
-            Command::Run(args) => run::run(args),
-            Command::Doctor(args) => doctor::run(args),
-            Command::Load(args) => load::run(args),
+            Command::Run(args) => run::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
+            Command::Load(args) => load::run(&args),
             Command::Nri(args) => nri::run(args),
             Command::Unload(args) => unload::run(args),
         }

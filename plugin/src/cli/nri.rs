@@ -51,7 +51,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     // Ends with status 3 where the kernel can't: better no plugin than one that
     // accepts what it can't protect.
-    let loaded = Setup::default().load(Options::default()).map_err(setup_failure)?;
+    let loaded = Setup::default()
+        .load(Options::default())
+        .map_err(setup_failure)?;
     log::info!("mechanism {}", loaded.mechanism());
     let binder = Binder::new()?;
     let refusals = Events::open(binder.pins().dir())?;
@@ -66,7 +68,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     std::thread::Builder::new()
         .name("refusals".to_owned())
         .spawn(move || report::forward(refusals, &refused))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -83,7 +87,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     drop(runtime);
     sender.send(Event::Stop).ok();
     if daemon.join().is_err() {
-        return Err(Failure::new(FAILED, "the daemon's thread panicked, see its message above"));
+        return Err(Failure::new(
+            FAILED,
+            "the daemon's thread panicked, see its message above",
+        ));
     }
     result?;
     Ok(ExitCode::SUCCESS)

@@ -48,18 +48,26 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let list = args.deny.join(",");
     let rules = annotation::parse_list(&list)
         .map_err(|error| Failure::new(USAGE, format!("--deny: {error}")))?;
-    let mode = if args.audit { Mode::Audit } else { Mode::Enforce };
+    let mode = if args.audit {
+        Mode::Audit
+    } else {
+        Mode::Enforce
+    };
     let (program, arguments) = args
         .command
         .split_first()
         .ok_or_else(|| Failure::new(USAGE, "no command"))?;
 
     let setup = Setup::default();
-    let options = Options { choice: args.mechanism.0, transient: true, ..Options::default() };
+    let options = Options {
+        choice: args.mechanism.0,
+        transient: true,
+        ..Options::default()
+    };
     setup.load(options).map_err(setup_failure)?;
     let result = Binder::new().map_err(Failure::from).and_then(|binder| {
         binder.hierarchy().remove_empty(CGROUP_PREFIX);
@@ -82,10 +90,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 /// stays under its rules, and is collected later.
 fn finish(binder: &Binder, scratch: &Scratch) {
     if scratch.is_populated() {
-        log::warn!("processes are left in {}, they stay under the rules", scratch.cgroup().path);
+        log::warn!(
+            "processes are left in {}, they stay under the rules",
+            scratch.cgroup().path
+        );
         return;
     }
-    let unbound = binder.unbind(scratch.cgroup().id).and_then(|()| binder.collect());
+    let unbound = binder
+        .unbind(scratch.cgroup().id)
+        .and_then(|()| binder.collect());
     if let Err(error) = unbound {
         log::warn!("{error}");
     }
@@ -102,7 +115,11 @@ fn supervise(
     command.args(arguments);
     let mut child = scratch.spawn(command).map_err(|error| match error {
         SpawnError::Exec(error) => {
-            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let status = if error.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
             Failure::new(status, format!("{}: {}", program.display(), reason(&error)))
         }
         error @ SpawnError::Join { .. } => Failure::new(FAILED, error),
@@ -115,7 +132,9 @@ fn supervise(
 /// terminal sends to both of us, and not those that were ignored when we were
 /// started (nohup), which the command inherits.
 fn forwarded() -> Result<Vec<i32>, Failure> {
-    let ignored = procfs::process::Process::myself().and_then(|process| process.status())?.sigign;
+    let ignored = procfs::process::Process::myself()
+        .and_then(|process| process.status())?
+        .sigign;
     let signals = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let heard = |signal: &i32| *signal == SIGCHLD || ignored & (1 << (signal - 1)) == 0;
     Ok(signals.into_iter().filter(heard).collect())

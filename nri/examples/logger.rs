@@ -41,11 +41,10 @@ impl Plugin for Logger {
         pods: Vec<PodSandbox>,
         containers: Vec<Container>,
     ) -> HandlerResult {
-        println!(
-            "synchronize {} pods, {} containers",
-            pods.len(),
-            containers.len()
-        );
+        let (pods, containers) = (pods.len(), containers.len());
+        print(format_args!(
+            "synchronize {pods} pods, {containers} containers"
+        ));
         Ok(())
     }
 

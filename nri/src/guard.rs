@@ -37,18 +37,13 @@ pub(crate) async fn run<T: Send + 'static>(
     let deadline = Instant::now() + limit;
     // The limit is twice here: within, it ends a handler whose connection was
     // lost; without, one that blocks its thread.
-    let mut task = tokio::spawn(timeout_at(deadline, handler));
-    let late = || refuse(call, &format!("not done within {limit:?}"));
-    match timeout_at(deadline, &mut task).await {
+    let task = tokio::spawn(timeout_at(deadline, handler));
+    match timeout_at(deadline, task).await {
         Ok(Ok(Ok(Ok(answer)))) => Ok(answer),
         // Fails closed: the plugin refuses.
         Ok(Ok(Ok(Err(error)))) => Err(refuse(call, &with_sources(&*error))),
         // Fails closed: before the runtime's own timeout, which would not.
-        Ok(Ok(Err(_))) => Err(late()),
-        Err(_) => {
-            task.abort();
-            Err(late())
-        }
+        Ok(Ok(Err(_))) | Err(_) => Err(refuse(call, &format!("not done within {limit:?}"))),
         // Fails closed: without an answer the runtime would wait and go on.
         Ok(Err(error)) => Err(match error.try_into_panic() {
             Ok(panic) => refuse(call, &format!("panicked: {}", panic_text(&*panic))),

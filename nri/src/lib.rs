@@ -137,6 +137,7 @@
 
 pub mod annotation;
 mod backoff;
+mod dispatch;
 mod error;
 mod events;
 mod frame;

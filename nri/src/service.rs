@@ -5,17 +5,16 @@
 //! back. Methods that the schema doesn't have are answered `UNIMPLEMENTED`.
 
 use std::{
-    future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use protobuf::{Enum as _, MessageField};
-use ttrpc::{Code, r#async::TtrpcContext};
+use protobuf::MessageField;
+use ttrpc::r#async::TtrpcContext;
 
 use crate::{
-    ConnectionEvent, HandlerResult, Plugin, Runtime, guard, notify,
+    ConnectionEvent, Plugin, Runtime, dispatch, guard, notify,
     proto::{
         ConfigureRequest, ConfigureResponse, Container, CreateContainerRequest,
         CreateContainerResponse, Empty, Event, PodSandbox, PostCreateContainerRequest,
@@ -68,103 +67,19 @@ impl<P: Plugin> Service<P> {
         self.with_state(|state| state.configured)
     }
 
-    /// What a call can take at most.
-    pub(crate) fn limit(&self) -> Duration {
-        guard::limit(self.with_state(|state| state.request_timeout), 0)
+    /// What a call can take at most, given the timeout it came with, 0 for none.
+    pub(crate) fn limit(&self, timeout_nano: i64) -> Duration {
+        guard::limit(self.with_state(|state| state.request_timeout), timeout_nano)
+    }
+
+    pub(crate) fn plugin(&self) -> Arc<P> {
+        Arc::clone(&self.plugin)
     }
 
     fn with_state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
         // No code of the plugin runs under the lock.
         with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
-
-    async fn call<T, F>(
-        &self,
-        call: &'static str,
-        context: &TtrpcContext,
-        handler: impl FnOnce(Arc<P>) -> F,
-    ) -> ttrpc::Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = HandlerResult<T>> + Send + 'static,
-    {
-        let request_timeout = self.with_state(|state| state.request_timeout);
-        let limit = guard::limit(request_timeout, context.timeout_nano);
-        log::trace!("{call}: {limit:?} to answer");
-        guard::run(call, limit, handler(Arc::clone(&self.plugin))).await
-    }
-
-    /// An event without an answer other than done or refused. Both ways in which
-    /// runtimes send them, `StateChange` and methods of their own, lead here.
-    async fn event(
-        &self,
-        context: &TtrpcContext,
-        event: Event,
-        pod: MessageField<PodSandbox>,
-        container: MessageField<Container>,
-    ) -> ttrpc::Result<()> {
-        let call = name(event)?;
-        let pod = required(call, "pod", pod)?;
-        let container = match event {
-            Event::RUN_POD_SANDBOX | Event::STOP_POD_SANDBOX | Event::REMOVE_POD_SANDBOX => {
-                Container::default()
-            }
-            _ => required(call, "container", container)?,
-        };
-        let handler = |plugin: Arc<P>| async move {
-            match event {
-                Event::RUN_POD_SANDBOX => plugin.run_pod_sandbox(pod).await,
-                Event::STOP_POD_SANDBOX => plugin.stop_pod_sandbox(pod).await,
-                Event::REMOVE_POD_SANDBOX => plugin.remove_pod_sandbox(pod).await,
-                Event::POST_CREATE_CONTAINER => plugin.post_create_container(pod, container).await,
-                Event::START_CONTAINER => plugin.start_container(pod, container).await,
-                Event::POST_START_CONTAINER => plugin.post_start_container(pod, container).await,
-                Event::UPDATE_CONTAINER => plugin.update_container(pod, container).await,
-                Event::POST_UPDATE_CONTAINER => plugin.post_update_container(pod, container).await,
-                Event::STOP_CONTAINER => plugin.stop_container(pod, container).await,
-                Event::REMOVE_CONTAINER => plugin.remove_container(pod, container).await,
-                // Has no name, see above.
-                Event::UNKNOWN | Event::CREATE_CONTAINER => Err("unexpected event".into()),
-            }
-        };
-        self.call(call, context, handler).await
-    }
-}
-
-/// What the event is called in logs and errors.
-fn name(event: Event) -> ttrpc::Result<&'static str> {
-    Ok(match event {
-        Event::RUN_POD_SANDBOX => "run_pod_sandbox",
-        Event::STOP_POD_SANDBOX => "stop_pod_sandbox",
-        Event::REMOVE_POD_SANDBOX => "remove_pod_sandbox",
-        Event::POST_CREATE_CONTAINER => "post_create_container",
-        Event::START_CONTAINER => "start_container",
-        Event::POST_START_CONTAINER => "post_start_container",
-        Event::UPDATE_CONTAINER => "update_container",
-        Event::POST_UPDATE_CONTAINER => "post_update_container",
-        Event::STOP_CONTAINER => "stop_container",
-        Event::REMOVE_CONTAINER => "remove_container",
-        // Fails closed. A creation has an answer, and so always its own method.
-        Event::UNKNOWN | Event::CREATE_CONTAINER => return Err(unexpected(event.value())),
-    })
-}
-
-fn unexpected(event: i32) -> ttrpc::Error {
-    guard::status(
-        Code::INVALID_ARGUMENT,
-        &format!("event {event}: not subscribed to"),
-    )
-}
-
-/// A message that the call can't be without.
-fn required<T>(call: &'static str, what: &str, field: MessageField<T>) -> ttrpc::Result<T> {
-    // Fails closed: the plugin can't judge what it isn't shown.
-    field.into_option().ok_or_else(|| {
-        guard::status(
-            Code::INVALID_ARGUMENT,
-            &format!("{call}: request without {what}"),
-        )
-    })
 }
 
 /// Zero and less stand for "not said".
@@ -198,6 +113,7 @@ impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
             plugin.configure(runtime).await?;
             Ok(plugin.events())
         };
+        // Fails open on an error: the runtime goes on without the plugin.
         let events = self.call("configure", context, handler).await?;
         log::debug!("subscribed to {events:?}");
         Ok(ConfigureResponse {
@@ -229,6 +145,7 @@ impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
             });
         };
         let handler = |plugin: Arc<P>| async move { plugin.synchronize(pods, containers).await };
+        // Fails open on an error: the runtime goes on without the plugin.
         self.call("synchronize", context, handler).await?;
         self.with_state(|state| state.ready = true);
         notify(&*self.plugin, &ConnectionEvent::Ready);
@@ -246,8 +163,8 @@ impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
         context: &TtrpcContext,
         request: CreateContainerRequest,
     ) -> ttrpc::Result<CreateContainerResponse> {
-        let pod = required("create_container", "pod", request.pod)?;
-        let container = required("create_container", "container", request.container)?;
+        let pod = dispatch::required("create_container", "pod", request.pod)?;
+        let container = dispatch::required("create_container", "container", request.container)?;
         let handler = |plugin: Arc<P>| async move { plugin.create_container(pod, container).await };
         let adjust = self.call("create_container", context, handler).await?;
         Ok(CreateContainerResponse {
@@ -263,7 +180,7 @@ impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
         change: StateChangeEvent,
     ) -> ttrpc::Result<Empty> {
         // Fails closed: an event that isn't known can't have been subscribed to.
-        let event = change.event.enum_value().map_err(unexpected)?;
+        let event = change.event.enum_value().map_err(dispatch::unexpected)?;
         self.event(context, event, change.pod, change.container)
             .await?;
         Ok(Empty::default())

@@ -1,7 +1,13 @@
 //! From one connection to the next.
 
 use std::{
-    convert::Infallible, future::Future, io, path::Path, pin::Pin, sync::Arc, time::Duration,
+    convert::Infallible,
+    future::Future,
+    io,
+    path::Path,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{
@@ -69,7 +75,7 @@ pub async fn run<P: Plugin>(
         index,
         registration_timeout,
     };
-    let shutdown = std::pin::pin!(shutdown.fuse());
+    let shutdown = pin!(shutdown.fuse());
     match endpoint {
         Endpoint::Connected(socket) => session.once(socket, shutdown).await,
         Endpoint::Socket(path) => {
@@ -174,23 +180,47 @@ impl<P: Plugin> Session<P> {
         // Served first: the runtime calls before it has answered the registration.
         let mut server = start_server(plugin, Arc::clone(service)).await?;
         let client = Client::new(Socket::new(runtime));
-        let registered = async {
-            self.register(&client).await?;
-            future::pending::<Result<Infallible, Error>>().await
+        let ended = async {
+            self.register(&client, &mut trunk).await?;
+            // The connection's end is an error as well.
+            Err::<Infallible, _>(trunk.closed().await)
         };
         tokio::select! {
             biased;
-            Err(error) = registered => Err(explain(error, &mut trunk).await),
-            reason = trunk.closed() => Err(reason),
+            Err(reason) = ended => Err(reason),
             () = shutdown => {
                 drop(client);
-                drain(&mut server, &mut trunk, service.limit()).await;
+                drain(&mut server, &mut trunk, service.limit(0)).await;
                 Ok(())
             }
         }
     }
 
-    async fn register(&self, client: &Client) -> Result<(), Error> {
+    /// Registers, or says why not: the runtime's answer, if it gave one, else
+    /// what became of the connection.
+    async fn register(&self, client: &Client, trunk: &mut Trunk) -> Result<(), Error> {
+        let answered = |error: &Error| match error {
+            Error::Register { source, .. } => matches!(source, ttrpc::Error::RpcStatus(_)),
+            _ => true,
+        };
+        let mut request = pin!(self.request_registration(client));
+        tokio::select! {
+            biased;
+            answer = request.as_mut() => match answer {
+                Err(error) if !answered(&error) => {
+                    Err(timeout(SETTLE, trunk.closed()).await.unwrap_or(error))
+                }
+                answer => answer,
+            },
+            // Runtimes close the connection right after they refused.
+            reason = trunk.closed() => match timeout(SETTLE, request).await {
+                Ok(Err(error)) if answered(&error) => Err(error),
+                _ => Err(reason),
+            },
+        }
+    }
+
+    async fn request_registration(&self, client: &Client) -> Result<(), Error> {
         let request = RegisterPluginRequest {
             plugin_name: self.name.clone(),
             plugin_idx: self.index.clone(),
@@ -236,18 +266,6 @@ async fn start_server<P: Plugin>(
         .map_err(|source| Error::Serve { source })?;
     // Kept by the caller: its connection ends with it.
     Ok(server)
-}
-
-/// A registration that failed because the connection did is not what failed.
-async fn explain(error: Error, trunk: &mut Trunk) -> Error {
-    let answered = match &error {
-        Error::Register { source, .. } => matches!(source, ttrpc::Error::RpcStatus(_)),
-        _ => true,
-    };
-    if answered {
-        return error;
-    }
-    timeout(SETTLE, trunk.closed()).await.unwrap_or(error)
 }
 
 /// Lets the calls that are being handled be answered: without an answer, the

@@ -161,6 +161,25 @@ async fn a_refused_registration_is_an_error() {
     assert!(source.contains("not today"), "{source}");
 }
 
+/// As runtimes do it: the answer is what counts, not the end that follows.
+#[tokio::test]
+async fn a_refusal_is_the_reason_even_if_the_connection_is_closed_at_once() {
+    for _ in 0..20 {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let (probe, _log) = Probe::new();
+        let session = spawn(probe, options(theirs));
+        // All of the registration, or closing would be seen as an error.
+        let mut registration = [0; 8 + 10 + 30 + 16 + 13];
+        soon(ours.read_exact(&mut registration)).await.unwrap();
+        let refusal =
+            b"\0\0\0\x02\0\0\0\x19\0\0\0\x0f\0\0\0\x01\x02\0\x0a\x0d\x08\x02\x12\x09not today";
+        ours.write_all(refusal).await.unwrap();
+        drop(ours);
+        let error = session.ended().await.unwrap_err();
+        assert!(matches!(error, Error::Register { .. }), "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_registration_without_an_answer_is_an_error() {
     let (ours, theirs) = UnixStream::pair().unwrap();

@@ -181,12 +181,19 @@ impl Listener {
 
     /// The guest has ended: what is missing from its report has failed.
     pub(crate) fn end(mut self, how: &str, log: &str) -> Outcome {
+        // A panic also ends in powering off, and says more.
+        let panic = self
+            .tail
+            .iter()
+            .find(|line| line.contains("Kernel panic"))
+            .cloned();
+        let how = panic.as_deref().unwrap_or(how);
         if let Some(name) = self.running.take() {
             self.fail(&name, how, how);
         }
         let reported = self.outcome.names.len();
         if !self.done {
-            let reason = format!("{how} before the guest was done; {reported} cases reported");
+            let reason = format!("{how} before it was done; {reported} cases reported");
             self.fail("(guest)", &reason, &reason);
         } else if let Some(plan) = self.plan.filter(|plan| *plan != reported) {
             let reason = format!("{plan} cases planned, {reported} reported");
@@ -424,7 +431,10 @@ mod tests {
             "it powered off",
         );
         assert_eq!(done.totals.to_string(), "0 passed, 2 failed, 0 skipped");
-        assert_eq!(done.failures[0].0, "k/u a");
+        assert_eq!(
+            done.failures[0],
+            ("k/u a".to_owned(), "Kernel panic".to_owned())
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
     cases.extend(cli::cases());
     cases.extend(pins::cases(machine));
     if machine.has_containerd() {
-        cases.extend(cri::cases());
+        cases.extend(cri::cases(machine));
     }
     cases.extend(kernel::cases());
     cases

@@ -78,44 +78,63 @@ const INVALID: &[Invalid] = &[
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut cases: Vec<_> = INVALID
-        .iter()
-        .map(|invalid| {
-            Case::slow(format!("cri/invalid/{}", invalid.name), |_| {
-                refused(invalid)
-            })
-        })
-        .collect();
-    cases.push(Case::slow("cri/full-map", |_| full_map()));
-    cases
+    vec![
+        Case::slow("cri/invalid-container-annotations", |_| on_the_container()),
+        Case::slow("cri/invalid-pod-annotation", |_| on_the_pod()),
+        Case::slow("cri/full-map", |_| full_map()),
+    ]
 }
 
-/// The error names the key and what was expected; others start and nothing is left in the map.
-fn refused(invalid: &Invalid) -> Result<()> {
+/// Each is refused, with an error that names the key and what was expected.
+fn on_the_container() -> Result<()> {
     let engine = Engine::with_plugin()?;
     let before = execblock::bound_cgroups()?;
-    let value = (invalid.value)();
-    let pod = engine.pod("invalid", &[(invalid.key, &value)])?;
-    let started = pod
-        .create("c", IDLE, &[])
-        .and_then(|container| container.start());
-    let Err(error) = started else {
+    let pod = engine.pod("invalid", &[])?;
+    let mut wrong = Vec::new();
+    for invalid in INVALID {
+        let value = (invalid.value)();
+        let container = pod.create(invalid.name, IDLE, &[(invalid.key, &value)])?;
+        match container.start() {
+            Ok(_) => wrong.push(format!("{} started", invalid.name)),
+            Err(error) => {
+                let error = format!("{error:#}");
+                protocol::note(format_args!("{}: {error}", invalid.name));
+                if let Err(complaint) = explains(invalid.key, &error) {
+                    wrong.push(format!("{}: {complaint}", invalid.name));
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    ensure!(
+        execblock::bound_cgroups()? == before,
+        "an entry is left in the map"
+    );
+    pod.start("plain", IDLE, &[])?.is_unprotected()
+}
+
+/// The same from the pod; another pod is not touched by it.
+fn on_the_pod() -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let pod = engine.pod("invalid", &[("execblock/deny", "./x")])?;
+    let container = pod.create("c", IDLE, &[])?;
+    let Err(error) = container.start() else {
         bail!("it started")
     };
-    let error = format!("{error:#}");
-    protocol::note(format_args!("{}: {error}", invalid.name));
-    ensure!(error.contains(invalid.key), "the key is not named: {error}");
+    explains("execblock/deny", &format!("{error:#}"))?;
+    engine
+        .pod("plain", &[])?
+        .start("c", IDLE, &[])?
+        .is_unprotected()
+}
+
+fn explains(key: &str, error: &str) -> Result<()> {
+    ensure!(error.contains(key), "the key is not named: {error}");
     ensure!(
         error.contains("expected"),
         "what was expected is not said: {error}"
     );
     ensure!(error.len() < 2000, "{} bytes of message", error.len());
-    let plain = engine.pod("plain", &[])?.start("c", IDLE, &[])?;
-    plain.is_unprotected()?;
-    ensure!(
-        execblock::bound_cgroups()? == before,
-        "an entry is left in the map"
-    );
     Ok(())
 }
 

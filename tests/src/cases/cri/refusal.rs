@@ -13,10 +13,15 @@ use crate::protocol;
 
 const DENY: &[(&str, &str)] = &[("execblock/deny", "whoami")];
 
-pub(super) fn cases() -> Vec<Case> {
+pub(super) fn core() -> Vec<Case> {
     vec![
         Case::slow("cri/entrypoint", |_| entrypoint("runc")),
         Case::slow("cri/exec", |_| exec("runc")),
+    ]
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
         Case::slow("cri/crun-entrypoint", |_| entrypoint("crun")),
         Case::slow("cri/crun-exec", |_| exec("crun")),
         Case::slow("cri/container-annotation", |_| container_annotation()),
@@ -163,7 +168,7 @@ fn child_cgroup() -> Result<()> {
         )
         .replace("grep", "busybox grep")
     };
-    container.refuses(&["sh", "-c", &move_and("one", "whoami")])?;
+    container.refuses(&["sh", "-c", &move_and("one", "/usr/bin/whoami")])?;
     container.runs(&["sh", "-c", &move_and("two", "id -u")], "0\n")
 }
 
@@ -171,7 +176,7 @@ fn child_cgroup() -> Result<()> {
 fn moved_to_child_cgroup() -> Result<()> {
     let engine = Engine::with_plugin()?;
     let pod = engine.pod("moved", DENY)?;
-    let script = "until [ -e /tmp/go ]; do sleep 0.1; done; id -u; whoami; echo status=$?; \
+    let script = "until [ -e /tmp/go ]; do sleep 0.1; done; id -u; /usr/bin/whoami; echo status=$?; \
                   sleep 1000000";
     let container = pod.start("c", &["/bin/sh", "-c", script], &[])?;
     let pid = container.pid()?;

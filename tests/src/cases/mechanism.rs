@@ -28,10 +28,6 @@ const HELPERS: &str = "/payload/helpers";
 pub(super) enum Expect {
     /// As the mechanism refuses what it sees.
     Refused,
-    /// Only the tracepoint behind the mechanism sees it, so the process is killed.
-    Killed,
-    /// The dynamic loader is run and may not map the program: it says so and fails.
-    LoaderRefused,
     /// It runs to its end.
     Runs,
 }
@@ -74,13 +70,6 @@ pub(super) fn exec(path: impl Into<PathBuf>) -> Attempt {
     Attempt::Exec {
         path: path.into(),
         argv: Vec::new(),
-    }
-}
-
-fn exec_as(path: impl Into<PathBuf>, argv: &[&str]) -> Attempt {
-    Attempt::Exec {
-        path: path.into(),
-        argv: argv.iter().map(|&word| word.to_owned()).collect(),
     }
 }
 
@@ -474,42 +463,6 @@ const SCENARIOS: &[Scenario] = &[
         applies: with_x32,
         checks: |_| foreign_abi("exec_x32"),
     },
-    Scenario {
-        name: "dynamic-loader",
-        rules: DENY_WHOAMI,
-        applies: in_kernel,
-        checks: |_| {
-            let loader = "/lib64/ld-linux-x86-64.so.2";
-            Ok(vec![
-                Check::new(
-                    "the loader given the denied program",
-                    exec_as(loader, &[loader, WHOAMI]),
-                    Expect::LoaderRefused,
-                ),
-                runs("the loader given another", exec_as(loader, &[loader, ID])),
-            ])
-        },
-    },
-    Scenario {
-        name: "applet",
-        rules: DENY_WHOAMI,
-        applies: everywhere,
-        checks: |_| {
-            Ok(vec![
-                Check::new(
-                    "as BusyBox's operand",
-                    exec_as(BUSYBOX, &["busybox", "whoami"]),
-                    Expect::Killed,
-                ),
-                Check::new("as argv[0]", exec_as(BUSYBOX, &["whoami"]), Expect::Killed),
-                runs("another applet", exec_as(BUSYBOX, &["busybox", "id"])),
-                runs(
-                    "the name as an operand of it",
-                    exec_as(BUSYBOX, &["busybox", "echo", "whoami"]),
-                ),
-            ])
-        },
-    },
 ];
 
 /// The helpers are not libc programs: they make the raw system call of their ABI.
@@ -612,10 +565,6 @@ fn is_met(mechanism: Mechanism, check: &Check, verdict: &Verdict) -> bool {
                 code: 0, stdout, ..
             },
         ) => !stdout.is_empty(),
-        (Expect::Killed, Verdict::Signal(SIGKILL)) => true,
-        (Expect::LoaderRefused, Verdict::Exit { code, stdout, .. }) => {
-            *code != 0 && stdout.is_empty()
-        }
         (Expect::Refused, Verdict::Errno(EPERM)) => mechanism != Mechanism::Signal,
         // The name in user memory is a courtesy check; what it can't see is killed.
         (Expect::Refused, Verdict::Signal(SIGKILL)) => match mechanism {

@@ -199,9 +199,14 @@ impl<P: Plugin> Session<P> {
     /// Registers, or says why not: the runtime's answer, if it gave one, else
     /// what became of the connection.
     async fn register(&self, client: &Client, trunk: &mut Trunk) -> Result<(), Error> {
-        let answered = |error: &Error| match error {
-            Error::Register { source, .. } => matches!(source, ttrpc::Error::RpcStatus(_)),
-            _ => true,
+        let answered = |error: &Error| {
+            matches!(
+                error,
+                Error::Register {
+                    source: ttrpc::Error::RpcStatus(_),
+                    ..
+                }
+            )
         };
         let mut request = pin!(self.request_registration(client));
         tokio::select! {

@@ -162,9 +162,9 @@ async fn a_refused_registration_is_an_error() {
 }
 
 /// As runtimes do it: the answer is what counts, not the end that follows.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_the_reason_even_if_the_connection_is_closed_at_once() {
-    for _ in 0..20 {
+    for _ in 0..500 {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let (probe, _log) = Probe::new();
         let session = spawn(probe, options(theirs));

@@ -92,7 +92,8 @@ pub(crate) fn plugin_connected(containerd_log: &mut LogFile) -> Result<()> {
 pub(crate) fn bound_cgroups() -> Result<BTreeSet<u64>> {
     let map = format!("{PINS}/containers");
     let mut bpftool = process::command("bpftool");
-    let dump = process::run(bpftool.args(["-j", "map", "dump", "pinned", &map]))?.success()?;
+    let dump =
+        process::run_unseen(bpftool.args(["-j", "map", "dump", "pinned", &map]))?.success()?;
     parse_keys(&dump.stdout)
 }
 

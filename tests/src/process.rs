@@ -64,6 +64,19 @@ impl Output {
         }
     }
 
+    fn record(&self, took: Duration) {
+        let Self {
+            command,
+            status,
+            stdout,
+            stderr,
+        } = self;
+        let took = took.as_millis();
+        protocol::log(format_args!(
+            "$ {command}   # {status}, {took} ms\n{stdout}{stderr}"
+        ));
+    }
+
     /// Both outputs, for messages and for looking for words that may stand on either.
     pub(crate) fn said(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
@@ -87,10 +100,21 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs the command to its end and records it among the details of the case.
 pub(crate) fn run(command: &mut Command) -> Result<Output> {
-    run_within(command, COMMAND_LIMIT)
+    let (output, took) = execute(command)?;
+    output.record(took);
+    Ok(output)
 }
 
-pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Output> {
+/// For commands that are run again and again: only what fails is recorded.
+pub(crate) fn run_unseen(command: &mut Command) -> Result<Output> {
+    let (output, took) = execute(command)?;
+    if !output.status.success() {
+        output.record(took);
+    }
+    Ok(output)
+}
+
+fn execute(command: &mut Command) -> Result<(Output, Duration)> {
     let line = display(command);
     let began = Instant::now();
     let mut child = command
@@ -100,19 +124,17 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Outpu
         .with_context(|| format!("start `{line}`"))?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let ended = wait_within(&mut child, limit);
+    let ended = wait_within(&mut child, COMMAND_LIMIT);
     let (stdout, stderr) = (received(&stdout), received(&stderr));
-    let took = began.elapsed().as_millis();
     match ended {
         Ok(status) => {
-            protocol::log(format_args!("$ {line}   # {status}, {took} ms"));
-            protocol::log(format_args!("{stdout}{stderr}"));
-            Ok(Output {
+            let output = Output {
                 command: line,
                 status,
                 stdout,
                 stderr,
-            })
+            };
+            Ok((output, began.elapsed()))
         }
         Err(error) => {
             protocol::log(format_args!("$ {line}   # {error}\n{stdout}{stderr}"));

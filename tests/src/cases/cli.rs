@@ -142,7 +142,7 @@ fn denied_command() -> Result<()> {
 }
 
 fn wrong_rules() -> Result<()> {
-    for rules in ["./x", "a,,b", "@no-such-group", "a\u{7}b", ""] {
+    for rules in ["./x", "a,,b", "@no-such-group", "a\u{7}b", "a*b", "*", ""] {
         let output = execblock::run(&["run", "--deny", rules, "--", "echo", "ran"])?;
         ensure!(
             matches!(output.code(), Some(1 | 2)) && output.stdout.is_empty(),

@@ -16,6 +16,29 @@ use crate::process;
 /// A tmpfs: overlayfs does not take an overlay as its upper layer.
 pub(crate) const STATE: &str = "/var/lib/vmtest";
 pub(crate) const NRI_SOCKET: &str = "/var/run/nri/nri.sock";
+
+/// Where a containerd keeps its things.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// Images and snapshots.
+    pub(crate) state: &'a str,
+    /// What does not outlive it, its socket among it.
+    pub(crate) run: &'a str,
+    pub(crate) nri_socket: &'a str,
+}
+
+impl Place<'_> {
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/containerd.sock", self.run)
+    }
+}
+
+/// That of the virtual machine's, as Debian has it.
+const SYSTEM: Place<'_> = Place {
+    state: STATE,
+    run: "/run/containerd",
+    nri_socket: NRI_SOCKET,
+};
 pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -50,7 +73,7 @@ pub(crate) fn stop() -> Result<()> {
 
 pub(crate) fn start() -> Result<CriClient> {
     fs::create_dir_all("/run/vmtest")?;
-    fs::write(CONFIG, config(major_version()?))?;
+    fs::write(CONFIG, config(&SYSTEM, major_version()?))?;
     let pid = DAEMON.start(process::command("containerd").args(["--config", CONFIG]))?;
     let client = process::until(START_LIMIT, "containerd to answer", || {
         if !process::is_alive(pid) {
@@ -63,7 +86,7 @@ pub(crate) fn start() -> Result<CriClient> {
     })
     .inspect_err(|_| DAEMON.show_log())?;
     if !client.has_image(IMAGE)? {
-        import_images(&client)?;
+        import_images(&SYSTEM, &client)?;
     }
     Ok(client)
 }
@@ -79,7 +102,7 @@ pub(crate) fn version() -> Result<String> {
         .context("containerd --version")
 }
 
-fn major_version() -> Result<u32> {
+pub(crate) fn major_version() -> Result<u32> {
     let version = version()?;
     let digits: String = version
         .trim_start_matches('v')
@@ -92,7 +115,12 @@ fn major_version() -> Result<u32> {
 }
 
 /// Both formats; 1.x ignores the table of the NRI without `version = 2`.
-fn config(major: u32) -> String {
+pub(crate) fn config(place: &Place<'_>, major: u32) -> String {
+    let Place {
+        state,
+        run,
+        nri_socket,
+    } = place;
     let (version, cri, sandbox) = if major < 2 {
         (
             2,
@@ -111,10 +139,10 @@ fn config(major: u32) -> String {
     };
     format!(
         r#"version = {version}
-root = "{STATE}/containerd"
-state = "/run/containerd"
+root = "{state}/containerd"
+state = "{run}"
 [grpc]
-  address = "{SOCKET}"
+  address = "{run}/containerd.sock"
 [plugins."{cri}"]
   {sandbox}
 [plugins."{cri}".containerd]
@@ -128,16 +156,16 @@ state = "/run/containerd"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   disable_connections = false
-  plugin_path = "/run/vmtest/nri-plugins"
-  plugin_config_path = "/run/vmtest/nri-conf"
+  plugin_path = "{run}/nri-plugins"
+  plugin_config_path = "{run}/nri-conf"
   plugin_registration_timeout = "20s"
   plugin_request_timeout = "10s"
-  socket_path = "{NRI_SOCKET}"
+  socket_path = "{nri_socket}"
 {pinned}"#
     )
 }
 
-fn import_images(client: &CriClient) -> Result<()> {
+pub(crate) fn import_images(place: &Place<'_>, client: &CriClient) -> Result<()> {
     let busybox = fs::read("/usr/bin/busybox").context("the userland's BusyBox")?;
     let mut entries: Vec<_> = [
         "/bin", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/usr/bin",
@@ -169,7 +197,7 @@ fn import_images(client: &CriClient) -> Result<()> {
         (IMAGE, &["/bin/sh"][..]),
         (PAUSE_IMAGE, &["/bin/sleep", "1000000"][..]),
     ] {
-        let path = format!("{STATE}/image.tar");
+        let path = format!("{}/image.tar", place.state);
         let file = BufWriter::new(File::create(&path)?);
         oci_image::write(
             Image {
@@ -180,6 +208,8 @@ fn import_images(client: &CriClient) -> Result<()> {
             file,
         )?;
         process::run(process::command("ctr").args([
+            "--address",
+            &place.socket(),
             "--namespace",
             "k8s.io",
             "images",
@@ -201,9 +231,9 @@ mod tests {
 
     #[test]
     fn each_containerd_gets_its_own_format() {
-        let old = config(1);
+        let old = config(&SYSTEM, 1);
         assert!(old.starts_with("version = 2\n") && old.contains("sandbox_image"));
-        let new = config(2);
+        let new = config(&SYSTEM, 2);
         assert!(new.starts_with("version = 3\n") && new.contains("pinned_images"));
         assert!(!new.contains("grpc.v1.cri"));
     }

@@ -12,6 +12,7 @@ mod cases;
 mod cgroup;
 mod containerd;
 mod cri_client;
+mod demo;
 mod execblock;
 mod harness;
 mod machine;
@@ -29,6 +30,7 @@ use crate::machine::Machine;
 
 const USAGE: &str = "\
 usage: execblock-vmtest --list [KERNEL USERLAND]
+       execblock-vmtest demo EXECBLOCK
 As PID 1 of a machine that `cargo xtask vm` boots it runs the cases.";
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn other(args: &[String]) -> Result<ExitCode> {
         ["--list", kernel, userland] => list(&Machine::parse(&format!(
             "execblock.kernel={kernel} execblock.userland={userland}"
         ))?),
+        ["demo", execblock] => demo::run(execblock)?,
         ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
         ["probe", steps] => probe::main(steps)?,
         ["probe-when-told", steps] => probe::main_when_told(steps)?,

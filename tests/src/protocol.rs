@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How a case ended.
@@ -106,10 +107,20 @@ impl Message {
 
 /// A detail that is shown when the case fails.
 pub(crate) fn log(text: impl fmt::Display) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     for line in text.to_string().lines() {
         Message::Log(line.to_owned()).send();
     }
 }
+
+/// Leaves out what only the reader of a failed case wants.
+pub(crate) fn without_log() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// A figure or transcript that is shown whatever the outcome.
 pub(crate) fn note(text: impl fmt::Display) {

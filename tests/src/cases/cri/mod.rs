@@ -43,6 +43,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(invalid::cases());
         cases.extend(lifecycle::cases());
         cases.extend(timing::cases());
+        cases.push(Case::slow("cri/demo", |_| demo()));
     }
     cases
 }
@@ -68,6 +69,22 @@ fn without_execblock() -> Result<()> {
         once.log()?
     );
     ensure!(once.log()? == "root\n", "said {:?}", once.log()?);
+    Ok(())
+}
+
+/// What `install.sh --demo` shows, beside a containerd that runs already.
+fn demo() -> Result<()> {
+    let shown =
+        process::run(process::command("/payload/vmtest").args(["demo", execblock::PROGRAM]))?
+            .success()?
+            .stdout;
+    for line in shown.lines() {
+        protocol::note(line);
+    }
+    ensure!(
+        shown.contains("exec id -un: root") && is_eperm(&shown),
+        "no refusal was shown"
+    );
     Ok(())
 }
 

@@ -39,11 +39,11 @@ const SYSTEM: Place<'_> = Place {
     run: "/run/containerd",
     nri_socket: NRI_SOCKET,
 };
+/// The image of the containers, and of the pods' sandboxes.
 pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFIG: &str = "/run/vmtest/containerd.toml";
-const PAUSE_IMAGE: &str = "vmtest.local/pause:1";
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// What `/bin` of the image has besides `BusyBox` itself. `/usr/bin/whoami` is a file of its own.
@@ -86,7 +86,7 @@ pub(crate) fn start() -> Result<CriClient> {
     })
     .inspect_err(|_| DAEMON.show_log())?;
     if !client.has_image(IMAGE)? {
-        import_images(&SYSTEM, &client)?;
+        import_image(&SYSTEM, &client)?;
     }
     Ok(client)
 }
@@ -125,7 +125,7 @@ pub(crate) fn config(place: &Place<'_>, major: u32) -> String {
         (
             2,
             "io.containerd.grpc.v1.cri",
-            format!("sandbox_image = \"{PAUSE_IMAGE}\""),
+            format!("sandbox_image = \"{IMAGE}\""),
         )
     } else {
         (3, "io.containerd.cri.v1.runtime", String::new())
@@ -134,7 +134,7 @@ pub(crate) fn config(place: &Place<'_>, major: u32) -> String {
         String::new()
     } else {
         format!(
-            "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{PAUSE_IMAGE}\"\n"
+            "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{IMAGE}\"\n"
         )
     };
     format!(
@@ -165,7 +165,7 @@ state = "{run}"
     )
 }
 
-pub(crate) fn import_images(place: &Place<'_>, client: &CriClient) -> Result<()> {
+pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> {
     let busybox = fs::read("/usr/bin/busybox").context("the userland's BusyBox")?;
     let mut entries: Vec<_> = [
         "/bin", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/usr/bin",
@@ -193,36 +193,28 @@ pub(crate) fn import_images(place: &Place<'_>, client: &CriClient) -> Result<()>
         target: "busybox",
     }));
 
-    for (name, entrypoint) in [
-        (IMAGE, &["/bin/sh"][..]),
-        (PAUSE_IMAGE, &["/bin/sleep", "1000000"][..]),
-    ] {
-        let path = format!("{}/image.tar", place.state);
-        let file = BufWriter::new(File::create(&path)?);
-        oci_image::write(
-            Image {
-                name,
-                entrypoint,
-                entries: &entries,
-            },
-            file,
-        )?;
-        process::run(process::command("ctr").args([
-            "--address",
-            &place.socket(),
-            "--namespace",
-            "k8s.io",
-            "images",
-            "import",
-            &path,
-        ]))?
-        .success()?;
-        fs::remove_file(&path)?;
-        process::until(START_LIMIT, format_args!("the image {name}"), || {
-            Ok(client.has_image(name)?.then_some(()))
-        })?;
-    }
-    Ok(())
+    let path = format!("{}/image.tar", place.state);
+    let image = Image {
+        name: IMAGE,
+        // What a pod's sandbox runs: it only has to stay.
+        entrypoint: &["/bin/sleep", "1000000"],
+        entries: &entries,
+    };
+    oci_image::write(image, BufWriter::new(File::create(&path)?))?;
+    process::run(process::command("ctr").args([
+        "--address",
+        &place.socket(),
+        "--namespace",
+        "k8s.io",
+        "images",
+        "import",
+        &path,
+    ]))?
+    .success()?;
+    fs::remove_file(&path)?;
+    process::until(START_LIMIT, format_args!("the image {IMAGE}"), || {
+        Ok(client.has_image(IMAGE)?.then_some(()))
+    })
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ pub(crate) fn run(execblock: &str) -> Result<()> {
         Ok(Some(client))
     })
     .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-    containerd::import_images(&place, &client)?;
+    containerd::import_image(&place, &client)?;
 
     let mut registered = LogFile::from_here(Path::new(&format!("{DIR}/plugin.log")));
     let (_plugin, log) = Daemon::start(

@@ -321,18 +321,14 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// `whoami` is refused as a file and as a link to `BusyBox`, and `id` works.
+    /// Each exec takes seconds here: `cri/exec` has the other ways.
     fn is_protected(&self) -> Result<()> {
         self.refuses(&["whoami"])?;
-        self.refuses(&["/bin/whoami"])?;
-        // By path: Debian's BusyBox shell runs its own applets without an exec.
-        self.refuses(&["sh", "-c", "/usr/bin/whoami"])?;
         self.runs(&["id", "-u"], "0\n")
     }
 
     fn is_unprotected(&self) -> Result<()> {
         self.runs(&["whoami"], "root\n")?;
-        self.runs(&["/bin/whoami"], "root\n")?;
         let id = self.cgroup()?.id()?;
         ensure!(
             !execblock::bound_cgroups()?.contains(&id),

@@ -88,7 +88,12 @@ fn exec(runtime: &str) -> Result<()> {
         bound.contains(&container.cgroup()?.id()?),
         "its cgroup is not in the map: {bound:?}"
     );
-    container.is_protected()
+    container.is_protected()?;
+    container.refuses(&["/usr/bin/whoami"])?;
+    // A link to `BusyBox`.
+    container.refuses(&["/bin/whoami"])?;
+    // By path: Debian's `BusyBox` shell runs its own applets without an exec.
+    container.refuses(&["sh", "-c", "/usr/bin/whoami"])
 }
 
 fn container_annotation() -> Result<()> {

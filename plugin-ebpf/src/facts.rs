@@ -18,8 +18,12 @@ use crate::{
 
 /// What exec was asked for, and where that stands.
 pub enum Asked {
-    /// Behind the kernel's own lookup: name and file.
-    Kernel(Bprm),
+    /// Behind the kernel's own lookup, at one level of interpreters: its name
+    /// and its file.
+    Level(Bprm),
+    /// At the end, when only the last level is left: the name given to exec,
+    /// the name of the last interpreter, and its file.
+    Image(Bprm),
     /// At the syscall: the address of a name in user memory.
     User(u64),
 }
@@ -45,7 +49,7 @@ impl Asked {
         };
         key.policy = container.policy;
         if container.kinds & (1 << KIND_NAME) != 0 {
-            findings.requested = or_count(self.requested_name(key));
+            findings.requested = self.each_name(key, Self::requested_name);
             if findings.requested != 0 {
                 return findings;
             }
@@ -55,7 +59,7 @@ impl Asked {
             }
         }
         if container.kinds & (1 << KIND_PATH) != 0 {
-            findings.requested = or_count(self.requested_path(key));
+            findings.requested = self.each_name(key, Self::requested_path);
             if findings.requested != 0 {
                 return findings;
             }
@@ -72,34 +76,46 @@ impl Asked {
         ask: impl FnOnce(&File, &mut RuleKey) -> Option<u32>,
     ) -> Option<u32> {
         match self {
-            Self::Kernel(bprm) => ask(&bprm.file(), key),
+            Self::Level(bprm) | Self::Image(bprm) => ask(&bprm.file(), key),
             Self::User(_) => Some(0),
         }
     }
 
+    /// Asks about each name that was requested; the first rule, or 0.
     #[inline(always)]
-    fn address(&self) -> u64 {
+    fn each_name(
+        &self,
+        key: &mut RuleKey,
+        ask: impl Fn(&Self, &mut RuleKey, u64) -> Option<u32>,
+    ) -> u32 {
         match self {
-            Self::Kernel(bprm) => bprm.filename(),
-            Self::User(address) => *address,
+            Self::Level(bprm) => or_count(ask(self, key, bprm.interp())),
+            Self::Image(bprm) => {
+                let rule = or_count(ask(self, key, bprm.filename()));
+                if rule != 0 || bprm.interp() == bprm.filename() {
+                    return rule;
+                }
+                or_count(ask(self, key, bprm.interp()))
+            }
+            Self::User(address) => or_count(ask(self, key, *address)),
         }
     }
 
     #[inline(always)]
     fn read(&self, to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
         match self {
-            Self::Kernel(_) => field::kernel_string(to, address),
+            Self::Level(_) | Self::Image(_) => field::kernel_string(to, address),
             Self::User(_) => field::user_string(to, address),
         }
     }
 
-    /// The rule for the last component of what exec was asked for.
+    /// The rule for the last component of a name that was requested.
     ///
     /// A component that a rule can name lies within the last [`NAME_MAX`]
     /// bytes, so only these are searched for a slash.
     #[inline(always)]
-    fn requested_name(&self, key: &mut RuleKey) -> Option<u32> {
-        let mut tail = self.address();
+    fn requested_name(&self, key: &mut RuleKey, start: u64) -> Option<u32> {
+        let mut tail = start;
         let mut len = self.read(&mut key.name, tail)?;
         let mut pieces = 1;
         while len == NAME_MAX as u32 && pieces < PIECES {
@@ -128,10 +144,10 @@ impl Asked {
         Some(edge(key, KIND_NAME, 0, len).rule)
     }
 
-    /// The rule for the whole of what exec was asked for.
+    /// The rule for the whole of a name that was requested.
     #[inline(always)]
-    fn requested_path(&self, key: &mut RuleKey) -> Option<u32> {
-        let mut piece = self.address();
+    fn requested_path(&self, key: &mut RuleKey, start: u64) -> Option<u32> {
+        let mut piece = start;
         let mut node = 0;
         let mut pieces = 0;
         while pieces < PIECES {

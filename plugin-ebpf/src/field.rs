@@ -28,6 +28,8 @@ constants! {
     EPERM_NEGATIVE = -1;
     /// `linux_binprm.filename`
     BPRM_FILENAME = 0;
+    /// `linux_binprm.interp`
+    BPRM_INTERP = 0;
     /// `linux_binprm.file`
     BPRM_FILE = 0;
     /// `file.f_path.dentry`
@@ -105,6 +107,13 @@ impl Bprm {
     #[inline(always)]
     pub fn filename(&self) -> u64 {
         load(self.0, constant(&BPRM_FILENAME))
+    }
+
+    /// Address of the name of this level: the interpreter's as the script writes
+    /// it, or [`Self::filename`] itself where there is no script.
+    #[inline(always)]
+    pub fn interp(&self) -> u64 {
+        load(self.0, constant(&BPRM_INTERP))
     }
 
     /// The file of this level of interpreters, after symlinks.

@@ -50,7 +50,7 @@ pub fn lsm_exec(ctx: LsmContext) -> i32 {
     if so_far != 0 {
         return so_far;
     }
-    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(0))), MECHANISM_LSM) {
+    if check::refuses(&Asked::Level(Bprm::new(ctx.arg(0))), MECHANISM_LSM) {
         return field::eperm();
     }
     0
@@ -68,7 +68,7 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
     if so_far != 0 {
         return so_far;
     }
-    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(0))), MECHANISM_FMOD_RET) {
+    if check::refuses(&Asked::Level(Bprm::new(ctx.arg(0))), MECHANISM_FMOD_RET) {
         return field::eperm();
     }
     0
@@ -78,7 +78,7 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
 /// is in place and nothing of it has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn signal_exec(ctx: BtfTracePointContext) -> i32 {
-    if check::refuses(&Asked::Kernel(Bprm::new(ctx.arg(2))), MECHANISM_SIGNAL) {
+    if check::refuses(&Asked::Image(Bprm::new(ctx.arg(2))), MECHANISM_SIGNAL) {
         // SAFETY: the helper takes a number and touches no memory of ours.
         if unsafe { bpf_send_signal(SIGKILL) } == 0 {
             report::count(|stats| &mut stats.killed);

@@ -11,8 +11,9 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/field.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 11] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 12] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
+    ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
     ("FILE_DENTRY", "file", "f_path.dentry"),
     ("FILE_MNT", "file", "f_path.mnt"),

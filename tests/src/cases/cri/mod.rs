@@ -37,7 +37,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     cases.extend(refusal::core());
     if matches!(
         (machine.kernel, machine.userland.as_str()),
-        (Kernel::V6_12, "trixie") | (Kernel::V7_3, _)
+        (Kernel::V6_12, "trixie") | (Kernel::V7_3, "forky")
     ) {
         cases.extend(refusal::cases());
         cases.extend(invalid::cases());

@@ -1,3 +1,5 @@
+//! Tests of the module `annotation`.
+
 use super::*;
 
 const KEY: &str = "example.org/level";

@@ -1,3 +1,5 @@
+//! Tests of the module `frame`.
+
 use proptest::prelude::*;
 
 use super::*;

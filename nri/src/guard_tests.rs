@@ -1,3 +1,5 @@
+//! Tests of the module `guard`.
+
 use std::io;
 
 use super::*;

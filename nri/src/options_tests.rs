@@ -1,3 +1,5 @@
+//! Tests of the module `options`.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Tests of the module `shape`.
+
 use proptest::prelude::*;
 
 use super::*;

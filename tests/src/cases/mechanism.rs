@@ -234,6 +234,21 @@ const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "interpreter-that-is-a-link",
+        rules: DENY_WHOAMI,
+        applies: everywhere,
+        checks: |scratch| {
+            scratch.link("whoami", BUSYBOX)?;
+            scratch.link("echo", BUSYBOX)?;
+            let denied = scratch.script("denied", "#!/tmp/case/whoami\n")?;
+            let allowed = scratch.script("allowed", "#!/tmp/case/echo\n")?;
+            Ok(vec![
+                refused("a link of the denied name", exec(denied)),
+                runs("a link of another name", exec(allowed)),
+            ])
+        },
+    },
+    Scenario {
         name: "script-of-that-name",
         rules: DENY_WHOAMI,
         applies: everywhere,

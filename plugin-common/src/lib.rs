@@ -29,7 +29,7 @@ pub const PATH_MAX: usize = 4095;
 
 /// Most directories a path rule may have above its last component. Bounds the
 /// walk from the file to the root, and with it the work that the verifier has.
-pub const PATH_COMPONENTS_MAX: usize = 48;
+pub const PATH_COMPONENTS_MAX: usize = 32;
 
 /// Deepest cgroup that can be bound; the root is level 0. Bounds the loop that
 /// looks a process's ancestors up, see [`Config::levels`].

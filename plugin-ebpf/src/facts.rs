@@ -32,7 +32,7 @@ pub enum Asked {
 const PIECES: u64 = (PATH_MAX as u64).div_ceil(NAME_MAX as u64);
 
 /// Steps from a file to the root: its components, and the mount points between.
-const STEPS: usize = PATH_COMPONENTS_MAX + 16;
+const STEPS: usize = PATH_COMPONENTS_MAX + 8;
 
 impl Asked {
     /// Asks the policy of `container`; ends with the first finding. `key.name`

@@ -106,6 +106,13 @@ impl Programs {
         let failed = |error| refused(NAME, error);
         let program: &mut BtfTracePoint = program(ebpf, NAME)?;
         program.load("sched_process_exec", btf).map_err(failed)?;
+        log::debug!(
+            "{NAME}: {:?} instructions verified",
+            program
+                .info()
+                .ok()
+                .and_then(|info| info.verified_instruction_count())
+        );
         let id = program.attach().map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
         Ok(vec![(NAME.to_owned(), Link::Aya(link.into()))])

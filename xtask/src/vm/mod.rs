@@ -42,10 +42,8 @@ use crate::host;
 const DEFAULT: &[(&str, &str)] = &[
     ("6.1", "trixie"),
     ("6.12", "trixie"),
-    ("7.3", "trixie"),
     ("6.12-nolsm", "trixie"),
     (kernel::OVERRIDE, "trixie"),
-    ("6.12", "forky"),
     ("7.3", "forky"),
 ];
 
@@ -485,8 +483,8 @@ mod tests {
     #[test]
     fn flags_narrow_the_default_or_name_a_product() -> Result<()> {
         assert_eq!(labels(&[], &[])?.len(), DEFAULT.len());
-        assert_eq!(labels(&["6.12"], &[])?, ["6.12/trixie", "6.12/forky"]);
-        assert_eq!(labels(&[], &["forky"])?, ["6.12/forky", "7.3/forky"]);
+        assert_eq!(labels(&["6.12"], &[])?, ["6.12/trixie"]);
+        assert_eq!(labels(&[], &["forky"])?, ["7.3/forky"]);
         assert_eq!(labels(&[], &["bookworm"])?, ["6.12/bookworm"]);
         assert_eq!(
             labels(&["6.1", "7.3"], &["forky"])?,

@@ -25,7 +25,7 @@ pub struct Attached {
 pub enum Link {
     /// Attached by aya.
     Aya(FdLink),
-    /// Attached by [`fmod_ret`].
+    /// Attached by a call of our own: aya has no fmod_ret.
     Raw(OwnedFd),
 }
 

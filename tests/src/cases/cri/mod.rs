@@ -74,10 +74,12 @@ fn without_execblock() -> Result<()> {
 
 /// What `install.sh --demo` shows, beside a containerd that runs already.
 fn demo() -> Result<()> {
-    let shown =
-        process::run(process::command("/payload/vmtest").args(["demo", execblock::PROGRAM]))?
-            .success()?
-            .stdout;
+    let mut command = process::command("/payload/vmtest");
+    command.args(["demo", execblock::PROGRAM]);
+    // It starts a containerd and a pod, and everything is emulated.
+    let shown = process::run_within(&mut command, 4 * LIMIT)?
+        .success()?
+        .stdout;
     for line in shown.lines() {
         protocol::note(line);
     }

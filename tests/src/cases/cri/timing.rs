@@ -8,7 +8,7 @@ use super::{Engine, IDLE};
 use crate::cases::Case;
 use crate::protocol;
 
-const STARTS: usize = 5;
+const STARTS: usize = 3;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::slow("cri/start-time", |_| start_time())]

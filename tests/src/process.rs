@@ -100,21 +100,26 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs the command to its end and records it among the details of the case.
 pub(crate) fn run(command: &mut Command) -> Result<Output> {
-    let (output, took) = execute(command)?;
+    run_within(command, COMMAND_LIMIT)
+}
+
+/// The same, for a command that takes longer.
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Output> {
+    let (output, took) = execute(command, limit)?;
     output.record(took);
     Ok(output)
 }
 
 /// For commands that are run again and again: only what fails is recorded.
 pub(crate) fn run_unseen(command: &mut Command) -> Result<Output> {
-    let (output, took) = execute(command)?;
+    let (output, took) = execute(command, COMMAND_LIMIT)?;
     if !output.status.success() {
         output.record(took);
     }
     Ok(output)
 }
 
-fn execute(command: &mut Command) -> Result<(Output, Duration)> {
+fn execute(command: &mut Command, limit: Duration) -> Result<(Output, Duration)> {
     let line = display(command);
     let began = Instant::now();
     let mut child = command
@@ -124,7 +129,7 @@ fn execute(command: &mut Command) -> Result<(Output, Duration)> {
         .with_context(|| format!("start `{line}`"))?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let ended = wait_within(&mut child, COMMAND_LIMIT);
+    let ended = wait_within(&mut child, limit);
     let (stdout, stderr) = (received(&stdout), received(&stderr));
     match ended {
         Ok(status) => {

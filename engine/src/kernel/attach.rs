@@ -131,7 +131,9 @@ impl Programs {
                 continue;
             }
             let program: &mut KProbe = program(&mut self.ebpf, name)?;
-            program.load().map_err(failed)?;
+            program
+                .load()
+                .map_err(|error| lacks_override(name, error))?;
             for syscall in syscalls {
                 let id = program.attach(syscall, 0).map_err(failed)?;
                 let link = program.take_link(id).map_err(failed)?;
@@ -161,6 +163,18 @@ where
         .ok_or_else(missing)?
         .try_into()
         .map_err(|error| refused(name, error))
+}
+
+/// The verifier's answer where the helper does not exist, as a person says it.
+fn lacks_override(program: &'static str, error: ProgramError) -> KernelError {
+    let text = super::chain(&error);
+    if text.contains("bpf_override_return") && text.contains("cannot use helper")
+        || text.contains("unknown func bpf_override_return")
+    {
+        let source = "the kernel lacks CONFIG_BPF_KPROBE_OVERRIDE".into();
+        return KernelError::Program { program, source };
+    }
+    refused(program, error)
 }
 
 fn refused(program: &'static str, error: ProgramError) -> KernelError {

@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, RingBuf},
 };
 use plugin_common::{Config, Container, Policy, RuleKey, RuleValue, Stats};
 
@@ -219,6 +219,13 @@ impl Maps {
         Ok(cpus
             .iter()
             .fold(Stats::default(), |sum, cpu| sum.plus(*cpu)))
+    }
+
+    /// Takes out the events that nobody is to see.
+    pub fn discard_events(&mut self) -> Result<(), MapError> {
+        let mut events = RingBuf::try_from(&mut self.events).map_err(other(EVENTS))?;
+        while events.next().is_some() {}
+        Ok(())
     }
 
     fn containers_map(&self) -> Result<HashMap<&MapData, u64, Container>, MapError> {

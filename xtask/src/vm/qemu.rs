@@ -189,7 +189,9 @@ fn printable(line: &str) -> String {
 /// `EXECBLOCK_VM_ACCEL` decides instead.
 fn accelerator() -> &'static [&'static str] {
     const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
-    const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", "max"];
+    // Without cmpxchg16b: QEMU 7.2 emulates it so that, rarely, the guest's
+    // flags register is overwritten and the guest dies of a double fault.
+    const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"];
     static CHOSEN: OnceLock<&[&str]> = OnceLock::new();
     CHOSEN.get_or_init(|| match env::var("EXECBLOCK_VM_ACCEL").as_deref() {
         Ok("kvm") => KVM,

@@ -104,6 +104,7 @@ impl Binder {
         let records = Records::below(&self.run_dir);
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut maps = self.pins.open()?;
+        let before = records.read(&owner.container)?;
         records.write(&Record {
             owner: owner.clone(),
             cgroup: cgroup.id,
@@ -115,7 +116,11 @@ impl Binder {
             },
         })?;
         if let Err(error) = self.bind_or_collect(&mut maps, &cgroup, &policy, spec.mode) {
-            records.remove(&owner.container)?;
+            // An earlier binding still holds, and keeps its record.
+            match before {
+                Some(record) => records.write(&record)?,
+                None => records.remove(&owner.container)?,
+            }
             return Err(error.into());
         }
         Ok(cgroup)

@@ -26,7 +26,14 @@ impl Payload {
         host::run(
             host::cargo()
                 .args(["build", "--release", "--quiet"])
-                .args(["-p", "execblock-vmtest", "-p", "execblock-cli"])
+                .args([
+                    "-p",
+                    "execblock-vmtest",
+                    "-p",
+                    "execblock-cli",
+                    "-p",
+                    "execblock-hooks",
+                ])
                 .current_dir(host::checkout()),
         )?;
         let release = host::target_directory()?.join("release");
@@ -36,7 +43,9 @@ impl Payload {
         let content = payload.content();
         fs::create_dir_all(content.join("helpers"))?;
         image::install(&release.join("execblock-vmtest"), &content.join("vmtest"))?;
-        image::install(&release.join("execblock"), &content.join("execblock"))?;
+        for program in ["execblock", "execblock-hook", "execblock-runc"] {
+            image::install(&release.join(program), &content.join(program))?;
+        }
         compile_helpers(&content.join("helpers"))?;
         image::from_folder(
             &content,

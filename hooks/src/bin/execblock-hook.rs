@@ -1,0 +1,5 @@
+//! OCI hook.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

@@ -1,0 +1,5 @@
+//! Runtime wrapper.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

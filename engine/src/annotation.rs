@@ -5,7 +5,7 @@
 //! names the key, the item's position and what was expected: a rule that was
 //! meant otherwise must not become no rule.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use plugin_common::{NAME_MAX, PATH_COMPONENTS_MAX, PATH_MAX};
 
@@ -38,6 +38,15 @@ impl fmt::Display for Rule {
     }
 }
 
+impl FromStr for Rule {
+    type Err = ItemProblem;
+
+    /// Reads one item of a list.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_item(text)
+    }
+}
+
 /// What becomes of a denied program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -46,6 +55,20 @@ pub enum Mode {
     Enforce,
     /// It runs and is reported.
     Audit,
+}
+
+impl Mode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Audit];
+
+    /// The value of the annotation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// What a container's annotations ask for; valid by construction.
@@ -226,11 +249,11 @@ fn items(value: &str) -> impl Iterator<Item = &str> {
 }
 
 fn parse_mode(value: &str) -> Result<Mode, Problem> {
-    match value.trim_ascii() {
-        "enforce" => Ok(Mode::Enforce),
-        "audit" => Ok(Mode::Audit),
-        other => Err(Problem::Mode(shorten(other))),
-    }
+    let value = value.trim_ascii();
+    Mode::ALL
+        .into_iter()
+        .find(|mode| mode.name() == value)
+        .ok_or_else(|| Problem::Mode(shorten(value)))
 }
 
 fn parse_item(item: &str) -> Result<Rule, ItemProblem> {

@@ -1,27 +1,24 @@
-//! Binds cgroups to policies: the one call that everything ends in.
+//! Binds containers to rules: the one call that everything ends in.
 //!
-//! The order makes every instant safe: the policy is complete before its id is
-//! in a container's entry, the level is searched before an entry is on it, and
-//! the entry itself is one write. A process that is killed in between leaves a
-//! container without an entry (its start is refused or never answered) and a
-//! policy that the next collection removes.
+//! A process that is killed in between leaves a container without an entry (its
+//! start is refused or never answered), or one whose entry is whole, and a policy
+//! that the next collection removes.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
-use plugin_common::{
-    Container, LEVEL_MAX, MODE_AUDIT, MODE_ENFORCE, POLICY_BUILDING, POLICY_READY,
-};
-use rustix::time::ClockId;
+use plugin_common::{Container, Hit};
 
 use crate::{
     annotation::{Mode, Spec},
-    cgroup::{Cgroup, CgroupError, Hierarchy},
+    cgroup::{Cgroup, CgroupError, Hierarchy, Init},
+    clock, entry,
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
-    policy::Policy,
+    order::{Change, NotDenied, Orders},
+    policy::{Policy, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
 };
@@ -44,6 +41,31 @@ pub enum BindError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// An order that can't be carried out.
+    #[error(transparent)]
+    Order(#[from] NotDenied),
+}
+
+/// Where a container is that gets an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// By its first process.
+    Init(Init<'a>),
+    /// By its path in the v2 hierarchy.
+    Cgroup(&'a str),
+}
+
+/// A bound cgroup, for a report.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The cgroup: key of the map `containers`.
+    pub cgroup: u64,
+    /// What the kernel has.
+    pub container: Container,
+    /// Who it is; `None` where that was lost.
+    pub record: Option<Record>,
+    /// What its rules did, by [`rule_id`].
+    pub hits: HashMap<u32, Hit>,
 }
 
 /// Binds, unbinds and collects. Opens the pins anew under the lock for each
@@ -87,140 +109,250 @@ impl Binder {
         &self.run_dir
     }
 
-    /// Binds a container by its first process.
+    /// Binds a container by its first process. What the command line ordered
+    /// for it stays.
     ///
     /// # Errors
     ///
     /// Fails closed: the caller refuses the container with the reason.
-    pub fn bind_container(
+    pub fn bind_container<'a>(
         &self,
         owner: &Owner,
-        pid: i32,
+        init: impl Into<Init<'a>>,
         spec: &Spec,
     ) -> Result<Cgroup, BindError> {
-        let cgroup = self.hierarchy.of_container(pid, &owner.container)?;
-        let root = PathBuf::from(format!("/proc/{pid}/root"));
-        let policy = Policy::compile(&root::with_real_directories(&spec.deny, &root));
-        let records = Records::below(&self.run_dir);
+        let init = init.into();
+        let cgroup = self.hierarchy.of_container(init, &owner.container)?;
         let _lock = Lock::acquire(&self.run_dir)?;
-        let mut maps = self.pins.open()?;
-        let before = records.read(&owner.container)?;
-        records.write(&Record {
-            owner: owner.clone(),
-            cgroup: cgroup.id,
-            path: cgroup.path.clone(),
-            deny: spec.deny.iter().map(ToString::to_string).collect(),
-            mode: match spec.mode {
-                Mode::Enforce => "enforce".to_owned(),
-                Mode::Audit => "audit".to_owned(),
-            },
-        })?;
-        if let Err(error) = self.bind_or_collect(&mut maps, &cgroup, &policy, spec.mode) {
-            // An earlier binding still holds, and keeps its record.
-            match before {
-                Some(record) => records.write(&record)?,
-                None => records.remove(&owner.container)?,
-            }
-            return Err(error.into());
-        }
+        let mut held = self.open()?;
+        let before = held.records.read(&owner.container)?;
+        let orders = match &before {
+            // The same container, bound again.
+            Some(record) if record.cgroup == cgroup.id => record.orders()?,
+            _ => Orders::default(),
+        };
+        let record = Record::new(owner, &cgroup, Some(spec), &orders);
+        held.apply(&record, before, &cgroup, &process_root(init.pid))?;
         Ok(cgroup)
     }
 
-    /// Forgets a container that was bound by [`Self::bind_container`]. Returns
-    /// whether there was one.
+    /// Binds a cgroup of our own to orders alone.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be bound; nothing is left behind.
+    pub fn bind_own(
+        &self,
+        owner: &Owner,
+        cgroup: &Cgroup,
+        orders: &Orders,
+        mode: Mode,
+    ) -> Result<(), BindError> {
+        let _lock = Lock::acquire(&self.run_dir)?;
+        let mut held = self.open()?;
+        let mut record = Record::new(owner, cgroup, None, orders);
+        record.set_mode(mode);
+        held.apply(&record, None, cgroup, Path::new("/"))
+    }
+
+    /// Changes what holds for a running container, in one step for the kernel.
+    /// `annotations` are those that the engine knows: they are bound as well
+    /// where the container was not. Returns the record as it is then; `None`
+    /// where nothing is left to hold.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is changed.
+    pub fn change(
+        &self,
+        owner: &Owner,
+        place: Place<'_>,
+        annotations: Option<&Spec>,
+        change: &Change,
+    ) -> Result<Option<Record>, BindError> {
+        let cgroup = match place {
+            Place::Init(init) => self.hierarchy.of_container(init, &owner.container)?,
+            Place::Cgroup(path) => self.hierarchy.cgroup(path)?,
+        };
+        let pid = match place {
+            Place::Init(init) => Some(init.pid),
+            Place::Cgroup(_) => self.hierarchy.any_process(&cgroup),
+        };
+        let root = pid.map_or_else(|| PathBuf::from("/"), process_root);
+        let _lock = Lock::acquire(&self.run_dir)?;
+        let mut held = self.open()?;
+        let before = held.records.read(&owner.container)?;
+        let known = before.as_ref().filter(|record| record.cgroup == cgroup.id);
+        let (spec, orders) = match known {
+            Some(record) => (record.spec()?, record.orders()?),
+            None => (annotations.cloned(), Orders::default()),
+        };
+        let orders = orders.after(spec.as_ref(), change, clock::now())?;
+        let owner = known.map_or(owner, |record| &record.owner);
+        let mut record = Record::new(owner, &cgroup, spec.as_ref(), &orders);
+        if let Some(known) = known {
+            record.mode.clone_from(&known.mode);
+        }
+        if spec.is_none() && orders.is_empty() {
+            if let Some(record) = known {
+                held.forget(record)?;
+            }
+            return Ok(None);
+        }
+        held.apply(&record, before, &cgroup, &root)?;
+        Ok(Some(record))
+    }
+
+    /// Forgets a container. Returns whether it was known.
     ///
     /// # Errors
     ///
     /// Where the maps can't be written; the entry is collected later.
     pub fn unbind_container(&self, container: &str) -> Result<bool, BindError> {
-        let records = Records::below(&self.run_dir);
         let _lock = Lock::acquire(&self.run_dir)?;
-        let Some(record) = records.read(container)? else {
+        let Some(record) = self.records().read(container)? else {
             return Ok(false);
         };
-        self.pins.open()?.remove_container(record.cgroup)?;
-        records.remove(container)?;
+        self.open()?.forget(&record)?;
         Ok(true)
     }
 
-    /// Binds a cgroup of our own.
-    ///
-    /// # Errors
-    ///
-    /// Where it could not be bound; nothing is left behind.
-    pub fn bind(&self, cgroup: &Cgroup, policy: &Policy, mode: Mode) -> Result<(), BindError> {
-        let _lock = Lock::acquire(&self.run_dir)?;
-        let mut maps = self.pins.open()?;
-        Ok(self.bind_or_collect(&mut maps, cgroup, policy, mode)?)
-    }
-
-    /// Forgets a cgroup of our own.
-    ///
-    /// # Errors
-    ///
-    /// Where the maps can't be written.
-    pub fn unbind(&self, cgroup: u64) -> Result<(), BindError> {
-        let _lock = Lock::acquire(&self.run_dir)?;
-        Ok(self.pins.open()?.remove_container(cgroup)?)
-    }
-
-    /// Forgets cgroups that no longer exist, and the policies and records that
-    /// nothing uses. Returns the number of containers forgotten.
+    /// Forgets cgroups that no longer exist, and the policies, counts and records
+    /// that nothing uses. Returns the number of containers forgotten.
     ///
     /// # Errors
     ///
     /// Where the maps can't be read or written.
     pub fn collect(&self) -> Result<usize, BindError> {
         let _lock = Lock::acquire(&self.run_dir)?;
-        let mut maps = self.pins.open()?;
-        Ok(self.collect_locked(&mut maps)?)
+        Ok(self.open()?.collect()?)
     }
 
     /// The records of what is bound.
     #[must_use]
-    pub fn records(&self) -> Vec<Record> {
-        Records::below(&self.run_dir).all()
+    pub fn records(&self) -> Records {
+        Records::below(&self.run_dir)
+    }
+
+    /// All that is bound, with what its rules did.
+    ///
+    /// # Errors
+    ///
+    /// Where the maps can't be read.
+    pub fn bound(&self) -> Result<Vec<Bound>, BindError> {
+        let _lock = Lock::acquire(&self.run_dir)?;
+        let maps = self.pins.open()?;
+        let mut records: HashMap<u64, Record> = self
+            .records()
+            .all()
+            .into_iter()
+            .map(|record| (record.cgroup, record))
+            .collect();
+        let mut hits: HashMap<u64, HashMap<u32, Hit>> = HashMap::new();
+        for (key, hit) in maps.hits()? {
+            hits.entry(key.cgroup).or_default().insert(key.rule, hit);
+        }
+        let containers = maps.containers()?.into_iter();
+        Ok(containers
+            .map(|(cgroup, container)| Bound {
+                cgroup,
+                container,
+                record: records.remove(&cgroup),
+                hits: hits.remove(&cgroup).unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// The maps and records, for whoever has the lock.
+    fn open(&self) -> Result<Held<'_>, PinError> {
+        Ok(Held {
+            maps: self.pins.open()?,
+            records: self.records(),
+            hierarchy: &self.hierarchy,
+        })
+    }
+}
+
+/// Maps and records under the lock.
+struct Held<'a> {
+    maps: Maps,
+    records: Records,
+    hierarchy: &'a Hierarchy,
+}
+
+impl Held<'_> {
+    /// Writes the record and binds what it says. Where that fails what was
+    /// `before` stays.
+    fn apply(
+        &mut self,
+        record: &Record,
+        before: Option<Record>,
+        cgroup: &Cgroup,
+        root: &Path,
+    ) -> Result<(), BindError> {
+        let rules = record
+            .orders()?
+            .rules(record.spec()?.as_ref(), clock::now());
+        let policy = Policy::compile(&root::with_real_directories(&rules, root));
+        self.records.write(record)?;
+        if let Err(error) = self.bind_or_collect(cgroup, &policy, record.mode()?) {
+            match before {
+                Some(before) => self.records.write(&before)?,
+                None => self.records.remove(&record.owner.container)?,
+            }
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// A full map is tried once more without what is dead.
     fn bind_or_collect(
-        &self,
-        maps: &mut Maps,
+        &mut self,
         cgroup: &Cgroup,
         policy: &Policy,
         mode: Mode,
     ) -> Result<(), MapError> {
-        match bind(maps, cgroup, policy, mode) {
+        match entry::bind(&mut self.maps, cgroup, policy, mode) {
             Err(MapError::Full(map)) => {
                 log::info!("the map {map} is full, forgetting what is dead");
-                self.collect_locked(maps)?;
-                bind(maps, cgroup, policy, mode)
+                self.collect()?;
+                entry::bind(&mut self.maps, cgroup, policy, mode)
             }
             other => other,
         }
     }
 
-    fn collect_locked(&self, maps: &mut Maps) -> Result<usize, MapError> {
+    fn forget(&mut self, record: &Record) -> Result<(), BindError> {
+        self.maps.remove_container(record.cgroup)?;
+        for rule in record.orders()?.all_rules(record.spec()?.as_ref()) {
+            self.maps.remove_hit(&plugin_common::HitKey {
+                cgroup: record.cgroup,
+                rule: rule_id(rule),
+                reserved: 0,
+            })?;
+        }
+        self.records.remove(&record.owner.container)?;
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<usize, MapError> {
         let mut dead = 0;
         let mut used = HashSet::new();
-        let mut bound = BTreeSet::new();
-        for (id, container) in maps.containers()? {
+        let mut bound = HashSet::new();
+        for (id, container) in self.maps.containers()? {
             if self.hierarchy.is_alive(id) {
                 used.insert(container.policy);
                 bound.insert(id);
             } else {
-                maps.remove_container(id)?;
+                self.maps.remove_container(id)?;
                 dead += 1;
             }
         }
-        forget_policies(maps, &used)?;
-        let records = Records::below(&self.run_dir);
-        for record in records
-            .all()
-            .iter()
-            .filter(|record| !bound.contains(&record.cgroup))
-        {
-            if let Err(error) = records.remove(&record.owner.container) {
+        entry::forget_unused_policies(&mut self.maps, &used)?;
+        entry::forget_hits(&mut self.maps, &bound)?;
+        let gone = self.records.all().into_iter();
+        for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
+            if let Err(error) = self.records.remove(&record.owner.container) {
                 log::warn!("{error}");
             }
         }
@@ -228,107 +360,7 @@ impl Binder {
     }
 }
 
-/// Binds a cgroup in `maps`; the caller has the lock, or the maps to itself.
-pub(crate) fn bind(
-    maps: &mut Maps,
-    cgroup: &Cgroup,
-    policy: &Policy,
-    mode: Mode,
-) -> Result<(), MapError> {
-    let id = ensure_policy(maps, policy)?;
-    ensure_level(maps, cgroup.level)?;
-    maps.set_container(
-        cgroup.id,
-        Container {
-            policy: id,
-            kinds: policy.kinds,
-            mode: match mode {
-                Mode::Enforce => MODE_ENFORCE,
-                Mode::Audit => MODE_AUDIT,
-            },
-            bound_at: now(),
-            ..Container::default()
-        },
-    )
-}
-
-/// Forgets all policies but the `used`, with their entries.
-pub(crate) fn forget_policies(maps: &mut Maps, used: &HashSet<u32>) -> Result<(), MapError> {
-    let policies = maps.policies()?.into_iter().map(|(id, _)| id);
-    let unused: HashSet<u32> = policies.filter(|id| !used.contains(id)).collect();
-    if unused.is_empty() {
-        return Ok(());
-    }
-    for key in maps
-        .rule_keys()?
-        .iter()
-        .filter(|key| unused.contains(&key.policy))
-    {
-        maps.remove_rule(key)?;
-    }
-    for id in unused {
-        maps.remove_policy(id)?;
-    }
-    Ok(())
-}
-
-/// The id under which the policy is in the maps, complete.
-fn ensure_policy(maps: &mut Maps, policy: &Policy) -> Result<u32, MapError> {
-    let mut id = policy.preferred_id();
-    while let Some(there) = maps.policy(id)? {
-        if there.digest == policy.digest {
-            if there.state == POLICY_READY {
-                return Ok(id);
-            }
-            break;
-        }
-        // Another policy with the same first bytes: the next free id.
-        id = id.checked_add(1).unwrap_or(1);
-    }
-    let entry = |state| plugin_common::Policy {
-        digest: policy.digest,
-        kinds: policy.kinds,
-        entries: u32::try_from(policy.len()).unwrap_or(u32::MAX),
-        state,
-        reserved: 0,
-    };
-    maps.set_policy(id, entry(POLICY_BUILDING))?;
-    for (key, value) in policy.entries(id) {
-        if let Err(error) = maps.set_rule(key, value) {
-            // Nothing half-applied: what fitted goes again.
-            for (key, _) in policy.entries(id) {
-                maps.remove_rule(&key)?;
-            }
-            maps.remove_policy(id)?;
-            return Err(error);
-        }
-    }
-    maps.set_policy(id, entry(POLICY_READY))?;
-    Ok(id)
-}
-
-/// Makes the kernel side look at the level; at all of them where a cgroup
-/// namespace hides which it is.
-fn ensure_level(maps: &mut Maps, level: Option<u32>) -> Result<(), MapError> {
-    let mut config = maps.config()?;
-    let wanted = match level {
-        Some(level) => 1 << level.min(LEVEL_MAX),
-        None => !1,
-    };
-    if config.levels & wanted != wanted {
-        config.levels |= wanted;
-        config.deepest = config.levels.checked_ilog2().unwrap_or(0);
-        maps.set_config(config)?;
-    }
-    Ok(())
-}
-
-/// Nanoseconds of `CLOCK_BOOTTIME`, as the kernel side counts.
-fn now() -> u64 {
-    let time = rustix::time::clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds)
+/// The root of a process's file systems.
+fn process_root(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root"))
 }

@@ -16,10 +16,10 @@ use std::{
 
 use crate::{
     annotation::{Mode, Rule, parse_list},
-    bind::{bind, forget_policies},
     cgroup::{CgroupError, Hierarchy, Scratch, SpawnError},
+    entry,
     kernel::{MapError, Maps, Mechanism},
-    policy::Policy,
+    policy::{self, Policy},
 };
 
 const EXE: &str = "/proc/self/exe";
@@ -103,10 +103,10 @@ fn experiments(
     mechanism: Mechanism,
 ) -> Result<Seen, CanaryError> {
     let mut attempt = |rules: BTreeSet<Rule>| -> Result<Option<Seen>, CanaryError> {
-        bind(
+        entry::bind(
             maps,
             scratch.cgroup(),
-            &Policy::compile(&rules),
+            &Policy::compile(&policy::always(&rules)),
             Mode::Enforce,
         )?;
         let seen = exec(scratch);
@@ -135,7 +135,8 @@ fn experiments(
 }
 
 fn forget(maps: &mut Maps) -> Result<(), MapError> {
-    forget_policies(maps, &HashSet::new())
+    entry::forget_policies(maps)?;
+    entry::forget_hits(maps, &HashSet::new())
 }
 
 fn name(name: &str) -> BTreeSet<Rule> {

@@ -1,11 +1,12 @@
 //! Binds containers to rules that the kernel enforces.
 //!
 //! ```text
-//! annotations ──► annotation::Spec ──► policy::Policy ─┐
-//! pid, container id ──► cgroup::Cgroup ────────────────┴─► bind::Binder ──► pinned maps
+//! annotations ──► annotation::Spec ─┐
+//! command line ──► order::Orders ────┴──► policy::Policy ─┐
+//! pid, container id ──► cgroup::Cgroup ────────────────────┴─► bind::Binder ──► pinned maps
 //! ```
 //!
-//! [`annotation`] and [`policy`] are pure. [`cgroup`] is the only module that
+//! [`annotation`], [`order`] and [`policy`] are pure. [`cgroup`] is the only module that
 //! touches cgroupfs, [`kernel`] the only one that knows eBPF. Everything that
 //! binds (the NRI plugin, hooks, the command line) goes through
 //! [`bind::Binder`].
@@ -14,8 +15,11 @@ pub mod annotation;
 pub mod bind;
 pub mod canary;
 pub mod cgroup;
+pub mod clock;
+mod entry;
 pub mod kernel;
 pub mod lock;
+pub mod order;
 pub mod policy;
 pub mod probe;
 pub mod record;

@@ -10,6 +10,74 @@ use sha2::{Digest as _, Sha256};
 
 use crate::annotation::Rule;
 
+/// When a rule holds, in nanoseconds of `CLOCK_BOOTTIME`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Its beginning; 0 where it has always held.
+    pub from: u64,
+    /// Its end; 0 where it has none.
+    pub until: u64,
+}
+
+impl Window {
+    /// Holds whatever the time.
+    pub const ALWAYS: Self = Self { from: 0, until: 0 };
+
+    /// Holds whenever one of the two does, and between them: where two rules
+    /// meet in one, that fails closed.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            from: self.from.min(other.from),
+            until: match (self.until, other.until) {
+                (0, _) | (_, 0) => 0,
+                (one, two) => one.max(two),
+            },
+        }
+    }
+}
+
+/// A rule as it goes into a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What hits are counted under: [`rule_id`] of the rule as the user wrote it.
+    pub id: u32,
+    /// When it holds.
+    pub window: Window,
+}
+
+/// The rules of a policy.
+pub type Rules = BTreeMap<Rule, Held>;
+
+/// Rules that hold whatever the time.
+#[must_use]
+pub fn always(rules: &BTreeSet<Rule>) -> Rules {
+    let held = |rule: &Rule| Held {
+        id: rule_id(rule),
+        window: Window::ALWAYS,
+    };
+    rules
+        .iter()
+        .map(|rule| (rule.clone(), held(rule)))
+        .collect()
+}
+
+/// The id of a rule, made from its text: the same in every policy, so that what
+/// was counted stays right when a policy changes. Never 0. Of two rules with the
+/// same id (one chance in four thousand million) both hold, and are counted as
+/// one.
+#[must_use]
+pub fn rule_id(rule: &Rule) -> u32 {
+    first_word(&Sha256::digest(rule.to_string()))
+}
+
+fn first_word(digest: &[u8]) -> u32 {
+    let bytes = digest.iter().take(4).rev();
+    bytes
+        .fold(0, |word, &byte| word << 8 | u32::from(byte))
+        .max(1)
+}
+
 /// Rules ready for the kernel, under no id yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -29,23 +97,25 @@ struct Edge {
 }
 
 impl Policy {
-    /// Compiles `rules`. Ids count from 1 in the order of the set.
+    /// Compiles `rules`.
     #[must_use]
-    pub fn compile(rules: &BTreeSet<Rule>) -> Self {
+    pub fn compile(rules: &Rules) -> Self {
         let mut builder = Builder::default();
         let mut digest = Sha256::new();
-        for (id, rule) in (1..).zip(rules) {
-            let text = rule.to_string();
-            digest.update(text.as_bytes());
+        for (rule, held) in rules {
+            digest.update(rule.to_string());
             digest.update([0]);
+            digest.update(held.id.to_le_bytes());
+            digest.update(held.window.from.to_le_bytes());
+            digest.update(held.window.until.to_le_bytes());
             match rule {
-                Rule::Name(name) => builder.add(KIND_NAME, [name.as_bytes()], id),
+                Rule::Name(name) => builder.add(KIND_NAME, [name.as_bytes()], *held),
                 Rule::Path(path) => {
-                    builder.add(KIND_REQUESTED, pieces(path.as_bytes()), id);
+                    builder.add(KIND_REQUESTED, pieces(path.as_bytes()), *held);
                     // From the last component to the first; the empty one
                     // before the leading slash is the root.
                     let components = path.trim_start_matches('/').rsplit('/');
-                    builder.add(KIND_PATH, components.map(str::as_bytes), id);
+                    builder.add(KIND_PATH, components.map(str::as_bytes), *held);
                 }
             }
         }
@@ -61,8 +131,7 @@ impl Policy {
     /// The id it would like to have: never 0.
     #[must_use]
     pub fn preferred_id(&self) -> u32 {
-        let [a, b, c, d, ..] = self.digest;
-        u32::from_le_bytes([a, b, c, d]).max(1)
+        first_word(&self.digest)
     }
 
     /// Its entries under the id `policy`.
@@ -104,9 +173,9 @@ struct Builder {
 }
 
 impl Builder {
-    /// Adds a way through the automaton of `kind` that ends in rule `id`. Ways
+    /// Adds a way through the automaton of `kind` that ends in the rule. Ways
     /// share the edges that they have in common.
-    fn add<'a>(&mut self, kind: u32, names: impl IntoIterator<Item = &'a [u8]>, id: u32) {
+    fn add<'a>(&mut self, kind: u32, names: impl IntoIterator<Item = &'a [u8]>, held: Held) {
         self.kinds |= 1 << kind;
         let mut node = 0;
         let mut names = names.into_iter().peekable();
@@ -118,7 +187,9 @@ impl Builder {
             };
             let value = self.edges.entry(edge).or_default();
             if names.peek().is_none() {
-                value.rule = id;
+                value.rule = held.id;
+                value.from = held.window.from;
+                value.until = held.window.until;
             } else {
                 if value.next == 0 {
                     self.nodes += 1;
@@ -137,7 +208,15 @@ mod tests {
     use super::*;
 
     fn policy(rules: &[&str]) -> Policy {
-        Policy::compile(&crate::annotation::parse_list(&rules.join(" ")).unwrap())
+        Policy::compile(&always(&list(&rules.join(" "))))
+    }
+
+    fn list(text: &str) -> BTreeSet<Rule> {
+        crate::annotation::parse_list(text).unwrap()
+    }
+
+    fn id(rule: &str) -> u32 {
+        rule_id(&list(rule).pop_first().unwrap())
     }
 
     /// What the kernel side does with names: follow edges, give the last rule.
@@ -173,7 +252,10 @@ mod tests {
             entries,
             [(
                 RuleKey::new(9, 0, KIND_NAME, b"whoami").unwrap(),
-                RuleValue { rule: 1, next: 0 }
+                RuleValue {
+                    rule: id("whoami"),
+                    ..RuleValue::NONE
+                }
             )]
         );
         assert_eq!(policy.kinds, 1 << KIND_NAME);
@@ -216,6 +298,34 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_has_its_id_and_its_time_wherever_it_stands() {
+        let mut rules = always(&list("id /usr/bin/id"));
+        let window = Window { from: 7, until: 9 };
+        for held in rules.values_mut() {
+            held.window = window;
+        }
+        let policy = Policy::compile(&rules);
+        let ends = policy
+            .entries(1)
+            .filter(|(_, value)| value.rule != 0)
+            .map(|(_, value)| (value.rule, value.from, value.until));
+        let ends: BTreeSet<_> = ends.collect();
+        assert_eq!(ends, [(id("id"), 7, 9), (id("/usr/bin/id"), 7, 9)].into());
+        assert_ne!(
+            policy.digest,
+            Policy::compile(&always(&list("id /usr/bin/id"))).digest
+        );
+    }
+
+    #[test]
+    fn where_two_windows_meet_the_wider_one_holds() {
+        let window = |from, until| Window { from, until };
+        assert_eq!(window(3, 5).or(window(8, 9)), window(3, 9));
+        assert_eq!(window(0, 5).or(window(8, 0)), Window::ALWAYS);
+        assert_eq!(Window::ALWAYS.or(window(2, 4)), Window::ALWAYS);
+    }
+
+    #[test]
     fn order_and_repetition_change_nothing() {
         assert_eq!(policy(&["a", "/b/c"]), policy(&["/b/c", "a", "a"]));
         assert_ne!(policy(&["a"]).digest, policy(&["b"]).digest);
@@ -230,8 +340,8 @@ mod tests {
         ) {
             let list: Vec<&str> = paths.iter().map(String::as_str).collect();
             let policy = policy(&list);
-            for (id, path) in (1..).zip(&paths) {
-                prop_assert_eq!(resolved(&policy, path), id);
+            for path in &paths {
+                prop_assert_eq!(resolved(&policy, path), id(path));
             }
             prop_assert_eq!(resolved(&policy, &other) != 0, paths.contains(&other));
         }

@@ -2,11 +2,18 @@
 //! container. The maps hold what the kernel needs, this holds the rest.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    annotation::{Mode, Rule, Spec},
+    cgroup::Cgroup,
+    order::{Order, Orders},
+};
 
 /// Who a container is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +55,93 @@ pub struct Record {
     pub cgroup: u64,
     /// Its path in the v2 hierarchy.
     pub path: String,
-    /// What is denied, as the user wrote it.
+    /// What its annotations deny, as they were written; empty where it has none.
     pub deny: Vec<String>,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// What the command line ordered, by rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub orders: BTreeMap<String, Order>,
+}
+
+impl Record {
+    /// What a container is bound to.
+    #[must_use]
+    pub fn new(owner: &Owner, cgroup: &Cgroup, spec: Option<&Spec>, orders: &Orders) -> Self {
+        let orders = orders.by_rule().iter();
+        let mut record = Self {
+            owner: owner.clone(),
+            cgroup: cgroup.id,
+            path: cgroup.path.clone(),
+            deny: spec
+                .into_iter()
+                .flat_map(|spec| &spec.deny)
+                .map(ToString::to_string)
+                .collect(),
+            mode: String::new(),
+            orders: orders
+                .map(|(rule, order)| (rule.to_string(), *order))
+                .collect(),
+        };
+        record.set_mode(spec.map_or(Mode::Enforce, |spec| spec.mode));
+        record
+    }
+
+    /// Sets what becomes of a denied program.
+    pub fn set_mode(&mut self, mode: Mode) {
+        mode.name().clone_into(&mut self.mode);
+    }
+
+    /// What becomes of a denied program.
+    ///
+    /// # Errors
+    ///
+    /// Where the record was changed by hand.
+    pub fn mode(&self) -> Result<Mode, RecordError> {
+        Mode::ALL
+            .into_iter()
+            .find(|mode| mode.name() == self.mode)
+            .ok_or_else(|| self.wrong(format!("mode {:?}", self.mode)))
+    }
+
+    /// What its annotations ask for; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// Where the record was changed by hand.
+    pub fn spec(&self) -> Result<Option<Spec>, RecordError> {
+        if self.deny.is_empty() {
+            return Ok(None);
+        }
+        let deny = self.deny.iter().map(|text| self.rule(text));
+        Ok(Some(Spec {
+            deny: deny.collect::<Result<_, _>>()?,
+            mode: self.mode()?,
+        }))
+    }
+
+    /// What the command line ordered.
+    ///
+    /// # Errors
+    ///
+    /// Where the record was changed by hand.
+    pub fn orders(&self) -> Result<Orders, RecordError> {
+        let orders = self.orders.iter();
+        let orders = orders.map(|(text, order)| Ok((self.rule(text)?, *order)));
+        Ok(Orders::new(orders.collect::<Result<_, RecordError>>()?))
+    }
+
+    fn rule(&self, text: &str) -> Result<Rule, RecordError> {
+        text.parse()
+            .map_err(|reason| self.wrong(format!("rule {text:?}: {reason}")))
+    }
+
+    fn wrong(&self, problem: String) -> RecordError {
+        RecordError::Content {
+            container: self.owner.container.clone(),
+            problem,
+        }
+    }
 }
 
 /// A record that could not be kept.
@@ -69,6 +159,14 @@ pub enum RecordError {
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// A record that holds what no version of ours writes.
+    #[error("the record of {container} holds a {problem}: somebody changed it")]
+    Content {
+        /// The container.
+        container: String,
+        /// What is wrong.
+        problem: String,
     },
     /// A file that was not understood.
     #[error("{path}: {source}")]
@@ -220,7 +318,39 @@ mod tests {
             path: "/kubepods/x".into(),
             deny: vec!["whoami".into()],
             mode: "enforce".into(),
+            orders: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn what_a_container_is_bound_to_comes_back_from_its_record() {
+        use crate::order::{Change, Until};
+        let spec = Spec {
+            deny: crate::annotation::parse_list("whoami /bin/id").unwrap(),
+            mode: Mode::Audit,
+        };
+        let change = Change::Deny(vec!["ls".parse().unwrap()], Until::At(9));
+        let orders = Orders::default().after(Some(&spec), &change, 1).unwrap();
+        let cgroup = Cgroup {
+            id: 7,
+            level: Some(1),
+            path: "/x".into(),
+        };
+        let record = Record::new(&Owner::default(), &cgroup, Some(&spec), &orders);
+        let text = serde_json::to_string(&record).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(record.spec().unwrap(), Some(spec));
+        assert_eq!(record.orders().unwrap(), orders);
+        assert_eq!(record.mode().unwrap(), Mode::Audit);
+    }
+
+    #[test]
+    fn a_record_changed_by_hand_says_so() {
+        let mut record = record("abc");
+        record.deny = vec!["a/b".into()];
+        assert!(record.spec().unwrap_err().to_string().contains("a/b"));
+        record.mode = "off".into();
+        assert!(record.mode().unwrap_err().to_string().contains("off"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! `/bin` is a link, and the kernel side sees the latter.
 
 use std::{
-    collections::BTreeSet,
     fs,
     os::{
         fd::{AsRawFd as _, OwnedFd},
@@ -15,7 +14,7 @@ use std::{
 use plugin_common::{PATH_COMPONENTS_MAX, PATH_MAX};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::annotation::Rule;
+use crate::{annotation::Rule, policy::Rules};
 
 /// The rules, and for each path whose directory is reached by a link the same
 /// path without links. The program itself is not followed: where it is a link
@@ -24,10 +23,10 @@ use crate::annotation::Rule;
 /// A directory that doesn't exist gives nothing: the rule stands as it is
 /// written. `root` is a directory such as `/proc/PID/root`.
 #[must_use]
-pub fn with_real_directories(rules: &BTreeSet<Rule>, root: &Path) -> BTreeSet<Rule> {
+pub fn with_real_directories(rules: &Rules, root: &Path) -> Rules {
     let mut all = rules.clone();
-    let paths = rules.iter().filter_map(|rule| match rule {
-        Rule::Path(path) => Some(path),
+    let paths = rules.iter().filter_map(|(rule, held)| match rule {
+        Rule::Path(path) => Some((path, *held)),
         Rule::Name(_) => None,
     });
     let mut paths = paths.peekable();
@@ -38,9 +37,11 @@ pub fn with_real_directories(rules: &BTreeSet<Rule>, root: &Path) -> BTreeSet<Ru
     let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else {
         return all;
     };
-    for path in paths {
+    for (path, held) in paths {
         if let Some(real) = real_path(&root, path) {
-            all.insert(Rule::Path(real));
+            all.entry(Rule::Path(real))
+                .and_modify(|there| there.window = there.window.or(held.window))
+                .or_insert(held);
         }
     }
     all
@@ -79,7 +80,10 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::annotation::parse_list;
+    use crate::{
+        annotation::parse_list,
+        policy::{Window, always, rule_id},
+    };
 
     #[test]
     fn a_linked_directory_is_followed_within_the_root_and_the_program_is_not() {
@@ -89,9 +93,22 @@ mod tests {
         symlink("/usr/bin", root.join("bin")).unwrap();
         symlink("busybox", root.join("usr/bin/whoami")).unwrap();
         symlink("/../../..", root.join("up")).unwrap();
-        let rules = parse_list("whoami /bin/whoami /up/id /none/x /usr/bin/ls").unwrap();
+        let list = "whoami /bin/whoami /up/id /none/x /usr/bin/ls /bin/ls";
+        let mut rules = always(&parse_list(list).unwrap());
+        let written = Rule::Path("/usr/bin/ls".into());
+        let window = Window { from: 5, until: 0 };
+        rules.get_mut(&written).unwrap().window = window;
         let all = with_real_directories(&rules, root);
-        let added: Vec<String> = all.difference(&rules).map(ToString::to_string).collect();
+        let added: Vec<String> = all
+            .keys()
+            .filter(|rule| !rules.contains_key(*rule))
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(added, ["/id", "/usr/bin/whoami"]);
+        // Counted under what the user wrote.
+        let id = rule_id(&Rule::Path("/bin/whoami".into()));
+        assert_eq!(all[&Rule::Path("/usr/bin/whoami".into())].id, id);
+        // /bin/ls is the same file, and always denied.
+        assert_eq!(all[&written].window, Window::ALWAYS);
     }
 }

@@ -16,10 +16,10 @@ mod stats;
 pub use decide::{Findings, Source, Verdict, decide};
 pub use event::{Event, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
 pub use rule::{KIND_DIR, KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_CAPACITY, RuleKey, RuleValue};
-pub use stats::Stats;
+pub use stats::{Hit, HitKey, Stats};
 
 /// Version of everything in this crate; stands in [`Config::abi`].
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
 pub const NAME_MAX: usize = 255;
@@ -41,6 +41,9 @@ pub const CONTAINERS_DEFAULT: u32 = 16_384;
 /// Entries of the rules map unless another capacity is asked for at load.
 pub const RULES_DEFAULT: u32 = 65_536;
 
+/// Pairs of a container and a rule that are counted apart.
+pub const HITS_DEFAULT: u32 = 16_384;
+
 /// Bytes of the ring buffer for events: a power of two and of pages.
 pub const EVENTS_BYTES: u32 = 512 * 1024;
 
@@ -59,8 +62,6 @@ pub struct Container {
     pub flags: u32,
     /// When it was bound: nanoseconds of `CLOCK_BOOTTIME`.
     pub bound_at: u64,
-    /// Zero; room for a deadline in nanoseconds of `CLOCK_BOOTTIME`.
-    pub deadline: u64,
     /// Zero; room for the device number of the container's root.
     pub root_dev: u64,
 }
@@ -119,7 +120,7 @@ pub const CGROUP_ROOT: u64 = 1;
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Config, Container, Event, Policy, RuleKey, RuleValue, Stats};
+    use super::{Config, Container, Event, Hit, HitKey, Policy, RuleKey, RuleValue, Stats};
 
     // SAFETY: each is repr(C), made of integers and arrays of integers alone,
     // and has no padding (checked by the sizes in `layout`).
@@ -135,15 +136,21 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Stats {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for HitKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Hit {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
 }
 
 /// Sizes are part of the ABI: padding would put bytes into a key that nobody set.
 const _LAYOUT: () = {
-    assert!(size_of::<Container>() == 4 * 4 + 3 * 8);
+    assert!(size_of::<Container>() == 4 * 4 + 2 * 8);
     assert!(size_of::<Policy>() == 16 + 4 * 4);
     assert!(size_of::<Config>() == 2 * 4 + 8 + 2 * 4);
     assert!(size_of::<RuleKey>() == 4 * 4 + NAME_CAPACITY);
-    assert!(size_of::<RuleValue>() == 8);
+    assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);
+    assert!(size_of::<HitKey>() == 8 + 2 * 4);
+    assert!(size_of::<Hit>() == 2 * 8);
     assert!(size_of::<Event>() == 2 * 8 + 8 * 4 + 16 + NAME_CAPACITY);
 };

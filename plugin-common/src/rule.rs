@@ -40,15 +40,42 @@ pub struct RuleKey {
     pub name: [u8; NAME_CAPACITY],
 }
 
-/// Value of the map `rules`.
+/// Value of the map `rules`. Times are nanoseconds of `CLOCK_BOOTTIME`, so that
+/// a rule that ends does so by itself, also when the machine slept.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleValue {
-    /// Id of the rule that is complete with this edge, counted from 1 in its
-    /// policy; 0 where none is.
+    /// Id of the rule that is complete with this edge, made from its text, the
+    /// same in every policy; 0 where none is.
     pub rule: u32,
     /// The node that the edge leads to; 0 where it leads nowhere.
     pub next: u32,
+    /// When the rule begins to hold; 0 where it always has.
+    pub from: u64,
+    /// When the rule ends; 0 where it does not.
+    pub until: u64,
+}
+
+impl RuleValue {
+    /// Where there is no edge.
+    pub const NONE: Self = Self {
+        rule: 0,
+        next: 0,
+        from: 0,
+        until: 0,
+    };
+
+    /// Whether the rule holds whatever the time, which spares asking for it.
+    #[must_use]
+    pub const fn holds_always(&self) -> bool {
+        self.from | self.until == 0
+    }
+
+    /// Whether the rule holds at `now`. It ends with the instant `until`.
+    #[must_use]
+    pub const fn holds(&self, now: u64) -> bool {
+        self.from <= now && (self.until == 0 || now < self.until)
+    }
 }
 
 impl RuleKey {
@@ -96,6 +123,20 @@ mod tests {
         );
         assert_eq!(&key.name[..6], b"whoami");
         assert!(key.name[6..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_rule_holds_from_its_beginning_to_its_end() {
+        let value = |from, until| RuleValue {
+            rule: 1,
+            next: 0,
+            from,
+            until,
+        };
+        assert!(value(0, 0).holds_always() && value(0, 0).holds(0) && value(0, 0).holds(u64::MAX));
+        assert!(value(0, 9).holds(8) && !value(0, 9).holds(9) && !value(0, 9).holds_always());
+        assert!(!value(5, 0).holds(4) && value(5, 0).holds(5) && !value(5, 0).holds_always());
+        assert!(!value(5, 9).holds(4) && value(5, 9).holds(7) && !value(5, 9).holds(9));
     }
 
     #[test]

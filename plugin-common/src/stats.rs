@@ -1,4 +1,5 @@
-//! Counters of the eBPF programs: one value of named fields for each CPU.
+//! Counters of the eBPF programs: one value of named fields for each CPU, and
+//! one for each rule of each container.
 
 /// The one value of the per-CPU array `stats`.
 #[repr(C)]
@@ -18,6 +19,30 @@ pub struct Stats {
     pub kill_failed: u64,
     /// Events that did not fit into the ring buffer. Verdicts are not affected.
     pub events_lost: u64,
+    /// Refused or audited programs that the map `hits` had no room to count.
+    pub hits_lost: u64,
+}
+
+/// Key of the map `hits`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HitKey {
+    /// The bound cgroup.
+    pub cgroup: u64,
+    /// [`RuleValue::rule`](crate::RuleValue), which outlives a change of policy.
+    pub rule: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Value of the map `hits`: what one rule did in one container.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hit {
+    /// Programs refused, killed or audited.
+    pub count: u64,
+    /// When the last of them was: nanoseconds of `CLOCK_BOOTTIME`.
+    pub last: u64,
 }
 
 impl Stats {
@@ -32,6 +57,7 @@ impl Stats {
             unreadable: self.unreadable.wrapping_add(other.unreadable),
             kill_failed: self.kill_failed.wrapping_add(other.kill_failed),
             events_lost: self.events_lost.wrapping_add(other.events_lost),
+            hits_lost: self.hits_lost.wrapping_add(other.hits_lost),
         }
     }
 }

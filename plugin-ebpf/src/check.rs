@@ -31,6 +31,7 @@ pub fn refuses(asked: &Asked, mechanism: u32) -> bool {
     } else if mechanism != MECHANISM_SIGNAL {
         report::count(|stats| &mut stats.denied);
     }
+    report::hit(cgroup, rule);
     report::event(key, cgroup, rule, source, mechanism, refused);
     refused
 }

@@ -5,6 +5,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use plugin_common::{
     Container, Findings, KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_CAPACITY, NAME_MAX,
     PATH_COMPONENTS_MAX, PATH_MAX, RuleKey, RuleValue,
@@ -141,7 +142,7 @@ impl Asked {
         }
         clear(key);
         let len = self.read(&mut key.name, last)?;
-        Some(edge(key, KIND_NAME, 0, len).rule)
+        Some(in_force(&edge(key, KIND_NAME, 0, len)))
     }
 
     /// The rule for the whole of a name that was requested.
@@ -155,7 +156,7 @@ impl Asked {
             let len = self.read(&mut key.name, piece)?;
             let found = edge(key, KIND_REQUESTED, node, len);
             if len < NAME_MAX as u32 {
-                return Some(found.rule);
+                return Some(in_force(&found));
             }
             if found.next == 0 {
                 return Some(0);
@@ -190,7 +191,7 @@ fn resolved_name(file: &File, key: &mut RuleKey) -> Option<u32> {
         // Changed under the reader, or longer than any rule.
         return None;
     }
-    Some(edge(key, KIND_NAME, 0, taken).rule)
+    Some(in_force(&edge(key, KIND_NAME, 0, taken)))
 }
 
 /// The rule for the file's path, read from the file to the root of the mount
@@ -201,13 +202,13 @@ fn resolved_path(file: &File, key: &mut RuleKey) -> Option<u32> {
     let mut place = file.place();
     // The edge taken last. 0 is where an automaton starts, and what an edge that
     // leads nowhere says; only the former goes on.
-    let mut found = RuleValue { rule: 0, next: 0 };
+    let mut found = RuleValue::NONE;
     let mut goes_on = true;
     let mut steps = 0;
     while steps < STEPS {
         steps += 1;
         match place.step()? {
-            Step::Root => return Some(found.rule),
+            Step::Root => return Some(in_force(&found)),
             Step::Mount(point) => place = point,
             Step::Up(above) => {
                 if !goes_on {
@@ -227,6 +228,18 @@ fn resolved_path(file: &File, key: &mut RuleKey) -> Option<u32> {
     None
 }
 
+/// The rule that is complete with an edge, if it holds now; else 0. Asks for the
+/// time only where the rule has one.
+#[inline(always)]
+fn in_force(value: &RuleValue) -> u32 {
+    // SAFETY: the helper takes nothing and returns a number.
+    if value.holds_always() || value.holds(unsafe { bpf_ktime_get_boot_ns() }) {
+        value.rule
+    } else {
+        0
+    }
+}
+
 /// Follows one edge; zeros where there is none.
 #[inline(always)]
 fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> RuleValue {
@@ -237,7 +250,7 @@ fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> RuleValue {
     // each value of it is a valid RuleValue.
     match unsafe { RULES.get(&*key) } {
         Some(value) => *value,
-        None => RuleValue { rule: 0, next: 0 },
+        None => RuleValue::NONE,
     }
 }
 

@@ -7,12 +7,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use plugin_common::{
-    CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Policy, RULES_DEFAULT, RuleKey,
-    RuleValue, Stats,
+    CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, HITS_DEFAULT, Hit, HitKey, Policy,
+    RULES_DEFAULT, RuleKey, RuleValue, Stats,
 };
 
-/// Entries take memory when they are made, not when the map is: only user space
-/// writes to these maps.
+/// Entries take memory when they are made, not when the map is.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Cgroup id → what holds for it. Never an LRU map: eviction would be a bypass.
@@ -38,6 +37,11 @@ pub static CONFIG: Array<Config, 1> = Array::new();
 /// One value for each CPU.
 #[btf_map(name = "stats")]
 pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
+
+/// What each rule did in each container. Only the programs add entries, user
+/// space removes those of containers that are gone.
+#[btf_map(name = "hits")]
+pub static HITS: HashMap<HitKey, Hit, { HITS_DEFAULT as usize }, ON_DEMAND> = HashMap::new();
 
 /// Refusals on their way to user space.
 #[btf_map(name = "events")]

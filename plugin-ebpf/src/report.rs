@@ -2,13 +2,16 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
+    },
 };
-use plugin_common::{NAME_CAPACITY, RuleKey, Source, Stats};
+use plugin_common::{Hit, HitKey, NAME_CAPACITY, RuleKey, Source, Stats};
 
-use crate::maps::{EVENTS, STATS};
+use crate::maps::{EVENTS, HITS, STATS};
 
 /// Adds one to a counter. Atomic, since the programs are preemptible.
 #[inline(always)]
@@ -20,6 +23,32 @@ pub fn count(counter: impl FnOnce(&mut Stats) -> &mut u64) {
             let counter: *mut u64 = counter(&mut *stats);
             atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
         }
+    }
+}
+
+/// Counts what a rule did in a container.
+#[inline(always)]
+pub fn hit(cgroup: u64, rule: u32) {
+    let key = HitKey {
+        cgroup,
+        rule,
+        reserved: 0,
+    };
+    // SAFETY: the helper takes nothing and returns a number.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if HITS.get_ptr_mut(&key).is_none() {
+        // Another CPU may have made it meanwhile, which is as good.
+        let new = Hit { count: 0, last: 0 };
+        let _made = HITS.insert(&key, &new, u64::from(BPF_NOEXIST));
+    }
+    match HITS.get_ptr_mut(&key) {
+        // SAFETY: the map's value is a valid Hit; the counter is only ever
+        // changed atomically, the time is whoever's came last.
+        Some(hit) => unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*hit).count, 1);
+            (&raw mut (*hit).last).write_volatile(now);
+        },
+        None => count(|stats| &mut stats.hits_lost),
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 use execblock::{
     annotation::{self, Annotation},
     bind::Binder,
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Init},
+    policy::rule_id,
     record::{Owner, Record},
 };
 use tokio::sync::oneshot;
@@ -23,6 +24,8 @@ pub(crate) struct Start {
     pub(crate) owner: Owner,
     /// Its first process, in this pid namespace; 0 where there is none.
     pub(crate) pid: i32,
+    /// `linux.cgroupsPath` of its configuration; empty where there is none.
+    pub(crate) cgroups_path: String,
     /// Key as written, key without scope, value.
     pub(crate) annotations: Vec<(String, String, String)>,
 }
@@ -56,15 +59,18 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     binder: Binder,
-    /// Who a bound cgroup is, for reports.
-    owners: HashMap<u64, Owner>,
+    /// What is bound, by cgroup, for reports.
+    records: HashMap<u64, Record>,
+    /// Rules by cgroup and id, as the users wrote them.
+    rules: HashMap<(u64, u32), String>,
 }
 
 impl Daemon {
     pub(crate) fn new(binder: Binder) -> Self {
         let mut daemon = Self {
             binder,
-            owners: HashMap::new(),
+            records: HashMap::new(),
+            rules: HashMap::new(),
         };
         // What ended while no daemon ran.
         daemon.collect();
@@ -92,9 +98,7 @@ impl Daemon {
                     self.synchronize(&starts, &known);
                     reply.send(()).ok();
                 }
-                Event::Refusal(event) => {
-                    report::refusal(&event, self.owners.get(&event.cgroup));
-                }
+                Event::Refusal(event) => self.refusal(&event),
                 Event::Stop => return,
             }
         }
@@ -136,11 +140,19 @@ impl Daemon {
         let spec = annotation::parse(annotations)
             .map_err(|error| error.to_string())?
             .ok_or("no annotation of ours holds")?;
+        let init = Init {
+            pid: start.pid,
+            cgroups_path: Some(start.cgroups_path.as_str()).filter(|path| !path.is_empty()),
+        };
         let cgroup = self
             .binder
-            .bind_container(&start.owner, start.pid, &spec)
+            .bind_container(&start.owner, init, &spec)
             .map_err(|error| error.to_string())?;
-        self.owners.insert(cgroup.id, start.owner.clone());
+        match self.binder.records().read(&start.owner.container) {
+            Ok(record) => record.into_iter().for_each(|record| self.learn(record)),
+            // It is bound; only reports of it will lack its name.
+            Err(error) => log::warn!("{error}"),
+        }
         Ok(cgroup)
     }
 
@@ -152,7 +164,26 @@ impl Daemon {
             Ok(false) => {}
             Err(error) => log::warn!("unbinding container {container}: {error}"),
         }
-        self.owners.retain(|_, owner| owner.container != container);
+        self.records
+            .retain(|_, record| record.owner.container != container);
+        let records = &self.records;
+        self.rules
+            .retain(|(cgroup, _), _| records.contains_key(cgroup));
+    }
+
+    fn refusal(&mut self, event: &plugin_common::Event) {
+        let key = (event.cgroup, event.rule);
+        if !self.rules.contains_key(&key) {
+            // The command line may have given it one since.
+            self.learn_all();
+            // Asked for once: a lost record must not cost a look at each refusal.
+            self.rules
+                .entry(key)
+                .or_insert_with(|| format!("unknown rule {}", event.rule));
+        }
+        let owner = self.records.get(&event.cgroup).map(|record| &record.owner);
+        let rule = self.rules.get(&key).map_or("", String::as_str);
+        report::refusal(event, owner, rule);
     }
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
@@ -160,9 +191,9 @@ impl Daemon {
         let (mut late, mut unprotected) = (0, 0);
         for start in starts {
             let bound = self
-                .owners
+                .records
                 .values()
-                .any(|owner| owner.container == start.owner.container);
+                .any(|record| record.owner.container == start.owner.container);
             match self.bind(start) {
                 Ok(_) if bound => {}
                 Ok(_) => {
@@ -183,9 +214,9 @@ impl Daemon {
             }
         }
         let gone = self
-            .owners
+            .records
             .values()
-            .filter(|owner| !known.contains(&owner.container))
+            .filter(|record| !known.contains(&record.owner.container))
             .count();
         log::info!(
             "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
@@ -202,9 +233,27 @@ impl Daemon {
             Ok(dead) => log::info!("forgot {dead} containers whose cgroups are gone"),
             Err(error) => log::warn!("forgetting dead containers: {error}"),
         }
-        let records = self.binder.records().into_iter();
-        self.owners = records
-            .map(|Record { cgroup, owner, .. }| (cgroup, owner))
-            .collect();
+        self.learn_all();
+    }
+
+    fn learn_all(&mut self) {
+        self.records.clear();
+        self.rules.clear();
+        for record in self.binder.records().all() {
+            self.learn(record);
+        }
+    }
+
+    fn learn(&mut self, record: Record) {
+        let cgroup = record.cgroup;
+        match (record.spec(), record.orders()) {
+            (Ok(spec), Ok(orders)) => {
+                let rules = orders.all_rules(spec.as_ref());
+                self.rules
+                    .extend(rules.map(|rule| ((cgroup, rule_id(rule)), rule.to_string())));
+            }
+            (Err(error), _) | (_, Err(error)) => log::warn!("{error}"),
+        }
+        self.records.insert(cgroup, record);
     }
 }

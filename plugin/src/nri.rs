@@ -72,6 +72,7 @@ impl Plugin {
             },
             // Process ids are at most 4,194,304; 0 is none.
             pid: i32::try_from(container.pid).unwrap_or(0),
+            cgroups_path: container.linux.cgroups_path.clone(),
             annotations,
         })
     }

@@ -27,8 +27,8 @@ pub(crate) fn forward(mut events: Events, daemon: &Sender<Event>) {
     }
 }
 
-/// Logs one.
-pub(crate) fn refusal(event: &plugin_common::Event, owner: Option<&Owner>) {
+/// Logs one. `rule` is as the user wrote it.
+pub(crate) fn refusal(event: &plugin_common::Event, owner: Option<&Owner>, rule: &str) {
     let mechanism = Mechanism::from_number(event.mechanism);
     let verdict = match (event.refused, mechanism) {
         (0, _) => "audited",
@@ -37,10 +37,9 @@ pub(crate) fn refusal(event: &plugin_common::Event, owner: Option<&Owner>) {
     };
     let who = owner.map_or_else(|| format!("cgroup {}", event.cgroup), Owner::describe);
     log::info!(
-        "{verdict} {} in {who} ({}, rule {}, pid {}, uid {}, by {})",
+        "{verdict} {} in {who} ({}, rule {rule:?}, pid {}, uid {}, by {})",
         text(&event.name),
         mechanism.map_or("unknown", Mechanism::name),
-        event.rule,
         event.pid,
         event.uid,
         text(&event.comm),

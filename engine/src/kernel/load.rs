@@ -1,7 +1,7 @@
 //! Loads the object: maps made, offsets set, no program in the kernel yet.
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use plugin_common::{CONTAINERS_DEFAULT, RULES_DEFAULT};
+use plugin_common::{CONTAINERS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
 
 use super::{KernelError, Maps, btf::Layout};
 
@@ -78,6 +78,7 @@ impl Programs {
             .map_max_entries("containers", capacity.containers)
             .map_max_entries("policies", capacity.containers)
             .map_max_entries("rules", capacity.rules)
+            .map_max_entries("hits", capacity.containers.max(HITS_DEFAULT))
             .load(OBJECT)
             .map_err(Box::new)?;
         let maps = Maps::take(&mut ebpf)?;

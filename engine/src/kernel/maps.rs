@@ -11,7 +11,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, RingBuf},
 };
-use plugin_common::{Config, Container, Policy, RuleKey, RuleValue, Stats};
+use plugin_common::{Config, Container, Hit, HitKey, Policy, RuleKey, RuleValue, Stats};
 
 use super::chain;
 
@@ -40,6 +40,7 @@ const CONTAINERS: &str = "containers";
 const RULES: &str = "rules";
 const POLICIES: &str = "policies";
 const CONFIG: &str = "config";
+const HITS: &str = "hits";
 const STATS: &str = "stats";
 pub(super) const EVENTS: &str = "events";
 
@@ -49,6 +50,7 @@ pub struct Maps {
     rules: Map,
     policies: Map,
     config: Map,
+    hits: Map,
     stats: Map,
     events: Map,
 }
@@ -81,6 +83,7 @@ impl Maps {
             rules: take(RULES)?,
             policies: take(POLICIES)?,
             config: take(CONFIG)?,
+            hits: take(HITS)?,
             stats: take(STATS)?,
             events: take(EVENTS)?,
         })
@@ -94,6 +97,7 @@ impl Maps {
             rules: Map::HashMap(open(RULES)?),
             policies: Map::HashMap(open(POLICIES)?),
             config: Map::Array(open(CONFIG)?),
+            hits: Map::HashMap(open(HITS)?),
             stats: Map::PerCpuArray(open(STATS)?),
             events: Map::RingBuf(open(EVENTS)?),
         })
@@ -108,12 +112,13 @@ impl Maps {
     }
 
     /// The maps with their names, for pinning.
-    pub(super) fn all(&self) -> [(&'static str, &Map); 6] {
+    pub(super) fn all(&self) -> [(&'static str, &Map); 7] {
         [
             (CONTAINERS, &self.containers),
             (RULES, &self.rules),
             (POLICIES, &self.policies),
             (CONFIG, &self.config),
+            (HITS, &self.hits),
             (STATS, &self.stats),
             (EVENTS, &self.events),
         ]
@@ -197,6 +202,19 @@ impl Maps {
         let rules: HashMap<_, RuleKey, RuleValue> =
             HashMap::try_from(&self.rules).map_err(other(RULES))?;
         rules.keys().collect::<Result<_, _>>().map_err(other(RULES))
+    }
+
+    /// What each rule did in each bound cgroup.
+    pub fn hits(&self) -> Result<Vec<(HitKey, Hit)>, MapError> {
+        let hits: HashMap<_, HitKey, Hit> = HashMap::try_from(&self.hits).map_err(other(HITS))?;
+        hits.iter().collect::<Result<_, _>>().map_err(other(HITS))
+    }
+
+    /// Forgets what a rule did in a cgroup; nothing where it was not known.
+    pub fn remove_hit(&mut self, key: &HitKey) -> Result<(), MapError> {
+        let mut hits: HashMap<_, HitKey, Hit> =
+            HashMap::try_from(&mut self.hits).map_err(other(HITS))?;
+        found(HITS, hits.remove(key)).map(drop)
     }
 
     /// The configuration.

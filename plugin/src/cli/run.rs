@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt as _,
+    path::Path,
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
@@ -12,8 +13,8 @@ use execblock::{
     annotation::{self, Mode},
     bind::Binder,
     cgroup::{Scratch, SpawnError},
-    policy::Policy,
-    root,
+    order::{Change, Orders, Until},
+    record::Owner,
     setup::{Options, Setup},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +25,9 @@ use signal_hook::{
 };
 
 use super::{FAILED, Failure, MechanismArg, USAGE, setup_failure};
+
+/// What `status` shows as the engine of a command.
+const ENGINE: &str = "execblock run";
 
 /// What cgroups of commands begin with.
 const CGROUP_PREFIX: &str = "execblock-run-";
@@ -73,10 +77,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         binder.hierarchy().remove_empty(CGROUP_PREFIX);
         let name = format!("{CGROUP_PREFIX}{}", std::process::id());
         let scratch = binder.hierarchy().create(&name)?;
-        let policy = Policy::compile(&root::with_real_directories(&rules, "/".as_ref()));
-        binder.bind(scratch.cgroup(), &policy, mode)?;
+        let owner = Owner {
+            // Not the process's id, which is another's in another pid namespace.
+            container: format!("run-{}", scratch.cgroup().id),
+            name: file_name(program),
+            engine: ENGINE.to_owned(),
+            ..Owner::default()
+        };
+        let deny = Change::Deny(rules.into_iter().collect(), Until::Cleared);
+        let orders = Orders::default().after(None, &deny, 0)?;
+        binder.bind_own(&owner, scratch.cgroup(), &orders, mode)?;
         let result = supervise(&scratch, program, arguments);
-        finish(&binder, &scratch);
+        finish(&binder, &scratch, &owner);
         result
     });
     // Whatever happened: what was loaded for this command alone goes.
@@ -86,9 +98,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     result
 }
 
+fn file_name(program: &OsString) -> String {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    name.to_string_lossy().into_owned()
+}
+
 /// Forgets the cgroup, unless the command left something running in it: that
 /// stays under its rules, and is collected later.
-fn finish(binder: &Binder, scratch: &Scratch) {
+fn finish(binder: &Binder, scratch: &Scratch, owner: &Owner) {
     if scratch.is_populated() {
         log::warn!(
             "processes are left in {}, they stay under the rules",
@@ -97,8 +114,8 @@ fn finish(binder: &Binder, scratch: &Scratch) {
         return;
     }
     let unbound = binder
-        .unbind(scratch.cgroup().id)
-        .and_then(|()| binder.collect());
+        .unbind_container(&owner.container)
+        .and_then(|_known| binder.collect());
     if let Err(error) = unbound {
         log::warn!("{error}");
     }

@@ -1,23 +1,29 @@
 //! The only module that touches cgroupfs: from a process or a path to the id
-//! that the kernel side sees, and scratch cgroups of our own.
+//! that the kernel side sees ([`own`] says which directory is meant), and
+//! cgroups of our own ([`scratch`]).
 //!
 //! Ids are those of the cgroup v2 hierarchy, alone or beside v1 (hybrid). An id
 //! is the inode number of the directory (`kernfs_node` id, 64 bits since Linux
 //! 5.5).
 
+mod own;
+mod scratch;
+
 use std::{
     fs, io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{fs::MetadataExt as _, process::CommandExt as _},
+        unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
-    process::{Child, Command},
 };
 
 use plugin_common::{CGROUP_ROOT, LEVEL_MAX};
 use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags};
+
+use self::scratch::remove;
+pub use self::scratch::{Scratch, SpawnError};
 
 /// Why a cgroup could not be found or used.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +42,8 @@ pub enum CgroupError {
     Outside(String),
     /// No directory of the container's own.
     #[error(
-        "cgroup {path:?} of process {pid} does not carry the container's id {container}: the \
-         engine gave it no cgroup v2 of its own"
+        "cgroup {path:?} of process {pid} neither carries the container's id {container} nor is \
+         the one that its configuration asks for: it has no cgroup v2 of its own"
     )]
     NotOwn {
         /// Host process id.
@@ -96,6 +102,25 @@ pub struct Cgroup {
     pub level: Option<u32>,
     /// Its path below the mount, beginning with a slash.
     pub path: String,
+}
+
+/// A container's first process, and what is known of its cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Init<'a> {
+    /// Its id in this pid namespace.
+    pub pid: i32,
+    /// `linux.cgroupsPath` of the container's OCI configuration: a path, or
+    /// `slice:prefix:name` where systemd manages cgroups.
+    pub cgroups_path: Option<&'a str>,
+}
+
+impl From<i32> for Init<'_> {
+    fn from(pid: i32) -> Self {
+        Self {
+            pid,
+            cgroups_path: None,
+        }
+    }
 }
 
 /// The mounted v2 hierarchy.
@@ -186,15 +211,16 @@ impl Hierarchy {
 
     /// The cgroup of a container, by its first process.
     ///
-    /// That is the directory that carries the container's id, not the one that
-    /// the process is in, which may lie below it (crun puts processes in
-    /// `ID.scope/container`). A path without the id is refused: on a hybrid
-    /// machine it can be the engine's own.
+    /// That is the directory that carries the container's id, or the one that
+    /// its configuration asks for; not always the one that the process is in,
+    /// which may lie below (crun puts processes in `ID.scope/container`). Any
+    /// other is refused: on a hybrid machine it can be the engine's own.
     ///
     /// # Errors
     ///
     /// Where the process is gone, or has no cgroup of the container's.
-    pub fn of_container(&self, pid: i32, container: &str) -> Result<Cgroup, CgroupError> {
+    pub fn of_container(&self, init: Init<'_>, container: &str) -> Result<Cgroup, CgroupError> {
+        let Init { pid, cgroups_path } = init;
         // The pidfd tells whether the number still means the same process
         // after its cgroup was read.
         let number = pid.max(0);
@@ -203,16 +229,23 @@ impl Hierarchy {
             .map_err(|_gone| CgroupError::Gone(pid))?;
         let process = Process::new(pid).map_err(|source| gone_or(pid, source))?;
         let path = unified_path(&process, pid)?;
-        let own = own_directory(&path, container).ok_or_else(|| CgroupError::NotOwn {
-            pid,
-            path: path.clone(),
-            container: container.to_owned(),
-        })?;
+        let own =
+            own::directory(&path, container, cgroups_path).ok_or_else(|| CgroupError::NotOwn {
+                pid,
+                path: path.clone(),
+                container: container.to_owned(),
+            })?;
         let cgroup = self.cgroup(own)?;
         if has_ended(&pidfd) {
             return Err(CgroupError::Gone(pid));
         }
         Ok(cgroup)
+    }
+
+    /// A process that is in the cgroup or below it, if there is one.
+    #[must_use]
+    pub fn any_process(&self, cgroup: &Cgroup) -> Option<i32> {
+        any_process(&self.dir(&cgroup.path))
     }
 
     /// Whether a cgroup with this id exists. Says yes in doubt: nothing is ever
@@ -294,106 +327,6 @@ struct FileHandle {
     id: u64,
 }
 
-/// A cgroup of our own; removed when dropped, unless something is left in it.
-#[derive(Debug)]
-pub struct Scratch {
-    cgroup: Cgroup,
-    dir: PathBuf,
-}
-
-impl Scratch {
-    /// What to bind.
-    #[must_use]
-    pub fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
-    }
-
-    /// Starts a command in it: the process joins before it execs.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError::Join`] where it could not join, [`SpawnError::Exec`] where
-    /// the exec itself failed.
-    pub fn spawn(&self, mut command: Command) -> Result<Child, SpawnError> {
-        let procs = self.dir.join("cgroup.procs");
-        let procs = fs::OpenOptions::new()
-            .write(true)
-            .open(&procs)
-            .map_err(|source| SpawnError::Join {
-                path: procs,
-                source,
-            })?;
-        // SAFETY: between fork and exec only write(2) is called, on a
-        // descriptor that was opened before.
-        unsafe {
-            command.pre_exec(move || match rustix::io::write(&procs, b"0") {
-                Ok(_) => Ok(()),
-                // Told from an error of exec by an errno that exec never gives.
-                Err(_) => Err(io::Error::from_raw_os_error(JOIN_FAILED)),
-            });
-        }
-        command
-            .spawn()
-            .map_err(|source| match source.raw_os_error() {
-                Some(JOIN_FAILED) => SpawnError::Join {
-                    path: self.dir.clone(),
-                    source,
-                },
-                _ => SpawnError::Exec(source),
-            })
-    }
-
-    /// Whether a process is left in it or below.
-    #[must_use]
-    pub fn is_populated(&self) -> bool {
-        // In doubt it is: what may be in use is neither unbound nor removed.
-        fs::read_to_string(self.dir.join("cgroup.events")).map_or(true, |events| {
-            events.lines().any(|line| line == "populated 1")
-        })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        remove(&self.dir);
-    }
-}
-
-/// execve(2) does not give it.
-const JOIN_FAILED: i32 = libc::EL2NSYNC;
-
-/// Why a command did not start in its cgroup.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// It could not join the cgroup; nothing was executed.
-    #[error("could not join cgroup {path}: {source}")]
-    Join {
-        /// The directory or file.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// execve(2) failed.
-    #[error("{0}")]
-    Exec(#[source] io::Error),
-}
-
-/// Removes a cgroup and those below it; leaves what is in use.
-fn remove(dir: &Path) {
-    if let Ok(entries) = fs::read_dir(dir) {
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove(&entry.path());
-            }
-        }
-    }
-    if let Err(error) = fs::remove_dir(dir)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        log::debug!("rmdir {}: {error}", dir.display());
-    }
-}
-
 /// The path of the `0::` line of /proc/PID/cgroup.
 fn unified_path(process: &Process, pid: i32) -> Result<String, CgroupError> {
     let cgroups = process.cgroups().map_err(|source| gone_or(pid, source))?;
@@ -429,16 +362,16 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
     rustix::event::poll(&mut fds, Some(&now)) != Ok(0)
 }
 
-/// The part of `path` down to the last component that carries the id.
-fn own_directory<'a>(path: &'a str, container: &str) -> Option<&'a str> {
-    if container.is_empty() {
-        return None;
-    }
-    let start = path.rfind(container)?;
-    let end = path[start..]
-        .find('/')
-        .map_or(path.len(), |slash| start + slash);
-    Some(&path[..end])
+fn any_process(dir: &Path) -> Option<i32> {
+    let own = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    // 0 stands for a process of another pid namespace.
+    let mut pids = own.lines().filter_map(|line| line.parse().ok());
+    pids.find(|&pid| pid > 0).or_else(|| {
+        let below = fs::read_dir(dir).ok()?.flatten();
+        below
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .find_map(|entry| any_process(&entry.path()))
+    })
 }
 
 /// Whether `path` is `above` or lies below it.
@@ -448,86 +381,4 @@ fn is_within(path: &str, above: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_directory_with_the_id_is_the_containers() {
-        for (path, expected) in [
-            (
-                "/kubepods/burstable/podU/abc1",
-                Some("/kubepods/burstable/podU/abc1"),
-            ),
-            (
-                "/kubepods.slice/cri-containerd-abc1.scope",
-                Some("/kubepods.slice/cri-containerd-abc1.scope"),
-            ),
-            (
-                "/machine.slice/libpod-abc1.scope/container",
-                Some("/machine.slice/libpod-abc1.scope"),
-            ),
-            ("/default/abc1/init.scope/deep", Some("/default/abc1")),
-            ("/system.slice/containerd.service", None),
-            ("/", None),
-        ] {
-            assert_eq!(own_directory(path, "abc1"), expected, "{path}");
-        }
-        assert_eq!(own_directory("/a", ""), None);
-    }
-
-    #[test]
-    fn within_means_whole_components() {
-        assert!(is_within("/a/b", "/a"));
-        assert!(is_within("/a", "/a"));
-        assert!(!is_within("/ab", "/a"));
-    }
-
-    #[test]
-    fn the_engines_own_cgroup_is_never_a_containers() {
-        // This process stands for a container's on a hybrid machine: its v2
-        // path is not the container's.
-        let Ok(hierarchy) = Hierarchy::find() else {
-            return;
-        };
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-        assert!(matches!(
-            hierarchy.of_container(pid, id),
-            Err(CgroupError::NotOwn { .. })
-        ));
-        assert!(matches!(
-            hierarchy.cgroup("/"),
-            Err(CgroupError::Forbidden(_))
-        ));
-        assert!(matches!(
-            hierarchy.cgroup(hierarchy.own_path()),
-            Err(CgroupError::Forbidden(_))
-        ));
-        assert!(matches!(
-            hierarchy.cgroup("/../x"),
-            Err(CgroupError::Outside(_))
-        ));
-    }
-
-    #[test]
-    fn a_pid_that_is_gone_is_said_to_be() {
-        let Ok(hierarchy) = Hierarchy::find() else {
-            return;
-        };
-        let mut child = Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        child.wait().unwrap();
-        assert!(matches!(
-            hierarchy.of_container(pid, "x"),
-            Err(CgroupError::Gone(_))
-        ));
-        assert!(matches!(
-            hierarchy.of_container(-1, "x"),
-            Err(CgroupError::Gone(_))
-        ));
-        assert!(matches!(
-            hierarchy.of_container(0, "x"),
-            Err(CgroupError::Gone(_))
-        ));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod cri;
 mod doctor;
 mod kernel;
 mod mechanism;
+mod orders;
 mod pins;
 mod rules;
 
@@ -49,6 +50,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
     cases.extend(mechanism::cases(machine));
     cases.extend(rules::cases());
     cases.extend(cli::cases());
+    cases.extend(orders::cases(machine));
     cases.extend(pins::cases(machine));
     if machine.has_containerd() {
         cases.extend(cri::cases(machine));

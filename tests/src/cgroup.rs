@@ -42,6 +42,14 @@ impl Cgroup {
         })
     }
 
+    /// The group above, unless that is the root.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let dir = self.dir.parent()?;
+        (dir != Path::new(ROOT)).then(|| Self {
+            dir: dir.to_owned(),
+        })
+    }
+
     pub(crate) fn child(&self, name: &str) -> Result<Self> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;

@@ -166,6 +166,26 @@ state = "{run}"
 }
 
 pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> {
+    let path = format!("{}/image.tar", place.state);
+    write_image(&path)?;
+    process::run(process::command("ctr").args([
+        "--address",
+        &place.socket(),
+        "--namespace",
+        "k8s.io",
+        "images",
+        "import",
+        &path,
+    ]))?
+    .success()?;
+    fs::remove_file(&path)?;
+    process::until(START_LIMIT, format_args!("the image {IMAGE}"), || {
+        Ok(client.has_image(IMAGE)?.then_some(()))
+    })
+}
+
+/// The image as a file.
+pub(crate) fn write_image(path: &str) -> Result<()> {
     let busybox = fs::read("/usr/bin/busybox").context("the userland's BusyBox")?;
     let mut entries: Vec<_> = [
         "/bin", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/usr/bin",
@@ -193,28 +213,13 @@ pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> 
         target: "busybox",
     }));
 
-    let path = format!("{}/image.tar", place.state);
     let image = Image {
         name: IMAGE,
         // What a pod's sandbox runs: it only has to stay.
         entrypoint: &["/bin/sleep", "1000000"],
         entries: &entries,
     };
-    oci_image::write(image, BufWriter::new(File::create(&path)?))?;
-    process::run(process::command("ctr").args([
-        "--address",
-        &place.socket(),
-        "--namespace",
-        "k8s.io",
-        "images",
-        "import",
-        &path,
-    ]))?
-    .success()?;
-    fs::remove_file(&path)?;
-    process::until(START_LIMIT, format_args!("the image {IMAGE}"), || {
-        Ok(client.has_image(IMAGE)?.then_some(()))
-    })
+    oci_image::write(image, BufWriter::new(File::create(path)?))
 }
 
 #[cfg(test)]

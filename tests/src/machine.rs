@@ -80,6 +80,9 @@ impl Kernel {
     }
 }
 
+/// Ends the name of a userland that systemd boots.
+const SYSTEMD: &str = "-systemd";
+
 /// Kernel, userland and the cases asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
@@ -113,9 +116,30 @@ impl Machine {
         })
     }
 
+    /// The Debian release.
+    pub(crate) fn release(&self) -> &str {
+        self.userland
+            .strip_suffix(SYSTEMD)
+            .unwrap_or(&self.userland)
+    }
+
+    /// Whether systemd is PID 1 and keeps the cgroups.
+    pub(crate) fn has_systemd(&self) -> bool {
+        self.userland.ends_with(SYSTEMD)
+    }
+
     /// Debian releases whose containerd speaks NRI.
-    pub(crate) fn has_containerd(&self) -> bool {
-        matches!(self.userland.as_str(), "trixie" | "forky" | "sid")
+    pub(crate) fn has_nri(&self) -> bool {
+        matches!(self.release(), "trixie" | "forky" | "sid")
+    }
+
+    /// The machine on which all cases of a release's engines run: one for each release, and those
+    /// with systemd.
+    pub(crate) fn tests_engines(&self) -> bool {
+        matches!(
+            (self.kernel, self.release()),
+            (Kernel::V6_1, "bookworm") | (Kernel::V6_12, "trixie") | (Kernel::V7_3, "forky")
+        )
     }
 
     /// Several substrings may be given, split by commas.
@@ -135,16 +159,32 @@ mod tests {
         )
         .unwrap();
         assert_eq!(machine.kernel, Kernel::NoLsm);
-        assert!(machine.has_containerd());
+        assert!(machine.has_nri() && !machine.has_systemd());
         assert!(machine.wants("cri/exec") && !machine.wants("lsm/direct"));
     }
 
     #[test]
     fn without_a_filter_everything_is_wanted() {
         let machine = Machine::parse("execblock.kernel=7.3 execblock.userland=x").unwrap();
-        assert!(machine.wants("anything") && !machine.has_containerd());
+        assert!(machine.wants("anything") && !machine.has_nri());
         let two = Machine::parse("execblock.kernel=7.3 execblock.filter=lsm/,pins/").unwrap();
         assert!(two.wants("lsm/a") && two.wants("pins/a") && !two.wants("cri/a"));
+    }
+
+    #[test]
+    fn a_userland_says_its_release_and_who_boots_it() {
+        for (userland, release, systemd, nri) in [
+            ("trixie", "trixie", false, true),
+            ("trixie-systemd", "trixie", true, true),
+            ("bookworm", "bookworm", false, false),
+        ] {
+            let words = format!("execblock.kernel=6.12 execblock.userland={userland}");
+            let machine = Machine::parse(&words).unwrap();
+            assert_eq!(machine.release(), release);
+            assert_eq!(machine.has_systemd(), systemd, "{userland}");
+            assert_eq!(machine.has_nri(), nri, "{userland}");
+            assert_eq!(machine.tests_engines(), nri, "{userland}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod oci_image;
 mod probe;
 mod process;
 mod protocol;
+mod systemd;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     // The kernel hands words of its command line that it does not know to PID 1.
     if rustix::process::getpid().is_init() {
-        return harness::init();
+        return systemd::instead_of(harness::init);
     }
     match other(&args) {
         Ok(code) => code,
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
 fn other(args: &[String]) -> Result<ExitCode> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
+        [systemd::RUN] => return Ok(harness::init()),
         ["--list"] => list(&Machine::parse(
             "execblock.kernel=6.12 execblock.userland=trixie",
         )?),

@@ -1,4 +1,5 @@
-//! Writes the tiny image of the tests as an OCI image layout in a tarball: there is no registry.
+//! Writes the tiny image of the tests as a tarball: there is no registry. It is an OCI image layout,
+//! which `ctr` and Podman read, with the `manifest.json` that `docker load` looks for.
 
 use std::io::Write;
 
@@ -83,6 +84,12 @@ pub(crate) fn write(image: Image<'_>, to: impl Write) -> Result<()> {
         }],
     }))?;
 
+    let docker = serde_json::to_vec(&serde_json::json!([{
+        "Config": blob_path(&config),
+        "RepoTags": [image.name],
+        "Layers": [blob_path(&layer)],
+    }]))?;
+
     let mut archive = Builder::new(to);
     append(
         &mut archive,
@@ -91,6 +98,7 @@ pub(crate) fn write(image: Image<'_>, to: impl Write) -> Result<()> {
         br#"{"imageLayoutVersion":"1.0.0"}"#,
     )?;
     append(&mut archive, "index.json", 0o644, &index)?;
+    append(&mut archive, "manifest.json", 0o644, &docker)?;
     for blob in [&config, &manifest, &layer] {
         append(&mut archive, &blob_path(blob), 0o644, blob)?;
     }
@@ -203,6 +211,10 @@ mod tests {
             serde_json::from_slice(&json(&files, &manifest["config"])).unwrap();
         let layer = json(&files, &manifest["layers"][0]);
         assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
+        let docker: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+        assert_eq!(docker[0]["RepoTags"][0], "vmtest.local/x:1");
+        assert_eq!(files[docker[0]["Layers"][0].as_str().unwrap()], layer);
+        assert!(files.contains_key(docker[0]["Config"].as_str().unwrap()));
         let layer = unpack(&layer);
         assert_eq!(layer["bin/busybox"], b"program");
         assert_eq!(layer["bin/whoami"], b"busybox");

@@ -3,6 +3,7 @@
 mod cli;
 mod cri;
 mod doctor;
+mod engine;
 mod kernel;
 mod mechanism;
 mod orders;
@@ -46,14 +47,21 @@ impl Case {
 
 /// The cases that apply to the machine.
 pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
-    let mut cases = doctor::cases();
-    cases.extend(mechanism::cases(machine));
-    cases.extend(rules::cases());
-    cases.extend(cli::cases());
-    cases.extend(orders::cases(machine));
-    cases.extend(pins::cases(machine));
-    if machine.has_containerd() {
-        cases.extend(cri::cases(machine));
+    let mut cases = Vec::new();
+    // What systemd changes is where an engine puts its containers.
+    if !machine.has_systemd() {
+        cases.extend(doctor::cases());
+        cases.extend(mechanism::cases(machine));
+        cases.extend(rules::cases());
+        cases.extend(cli::cases());
+        cases.extend(orders::cases(machine));
+        cases.extend(pins::cases(machine));
+        if machine.has_nri() {
+            cases.extend(cri::cases(machine));
+        }
+    }
+    if machine.tests_engines() {
+        cases.extend(engine::cases(machine));
     }
     cases.extend(kernel::cases());
     cases
@@ -64,10 +72,10 @@ mod tests {
     use super::*;
     use crate::machine::Kernel;
 
-    fn names(kernel: Kernel) -> Vec<String> {
+    fn names(kernel: Kernel, userland: &str) -> Vec<String> {
         let machine = Machine {
             kernel,
-            userland: "trixie".to_owned(),
+            userland: userland.to_owned(),
             filter: String::new(),
         };
         for_machine(&machine)
@@ -78,8 +86,14 @@ mod tests {
 
     #[test]
     fn names_are_words_of_the_protocol_and_stand_once() {
-        for kernel in Kernel::ALL {
-            let mut names = names(kernel);
+        let machines = Kernel::ALL.map(|kernel| (kernel, "trixie"));
+        let others = [
+            (Kernel::V6_1, "bookworm"),
+            (Kernel::V6_12, "trixie-systemd"),
+            (Kernel::V7_3, "forky"),
+        ];
+        for (kernel, userland) in machines.into_iter().chain(others) {
+            let mut names = names(kernel, userland);
             assert!(names.iter().all(|name| !name.contains(char::is_whitespace)));
             let all = names.len();
             names.sort();
@@ -90,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_a_mechanism_is_asked_only_whether_it_says_so() {
-        let names = names(Kernel::NoLsm);
+        let names = names(Kernel::NoLsm, "trixie");
         assert!(!names.iter().any(|name| name == "lsm/direct"));
         assert!(names.iter().any(|name| name == "lsm/reported-missing"));
         assert!(names.iter().any(|name| name == "fmod_ret/direct"));

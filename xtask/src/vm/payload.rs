@@ -73,10 +73,15 @@ impl Payload {
         listed
             .unwrap_or_default()
             .lines()
-            .filter(|name| !name.is_empty() && name.contains(filter.unwrap_or_default()))
+            .filter(|name| !name.is_empty() && fits(name, filter.unwrap_or_default()))
             .map(ToOwned::to_owned)
             .collect()
     }
+}
+
+/// As the guest reads a filter: several substrings may be given, split by commas.
+fn fits(name: &str, filter: &str) -> bool {
+    filter.split(',').any(|part| name.contains(part))
 }
 
 /// Compiles `tests/helpers/NAME.c`. The name's end says for which ABI: `x32`,
@@ -114,4 +119,23 @@ fn compile_helpers(into: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_one_or_more_substrings() {
+        for (filter, fit) in [
+            ("", true),
+            ("lsm/", true),
+            ("direct", true),
+            ("cri/,direct", true),
+            ("cri/", false),
+            ("cri/,pins/", false),
+        ] {
+            assert_eq!(fits("lsm/direct", filter), fit, "{filter}");
+        }
+    }
 }

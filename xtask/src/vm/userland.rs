@@ -16,23 +16,57 @@ pub(crate) struct Userland {
     pub(crate) name: &'static str,
     /// What it is there for.
     pub(crate) about: &'static str,
+    release: &'static Release,
 }
 
+/// A Debian release: one image, which several userlands may boot.
+#[derive(Debug)]
+struct Release {
+    name: &'static str,
+    /// Packages that not every release has.
+    packages: &'static [&'static str],
+}
+
+static BOOKWORM: Release = Release {
+    name: "bookworm",
+    // docker.io has the client in it.
+    packages: &[],
+};
+static TRIXIE: Release = Release {
+    name: "trixie",
+    packages: &["docker-cli"],
+};
+static FORKY: Release = Release {
+    name: "forky",
+    packages: &["docker-cli"],
+};
+
+/// The guest's program knows what a name means: one that ends in `-systemd` has systemd as its
+/// PID 1.
 pub(crate) static USERLANDS: &[Userland] = &[
     Userland {
         name: "bookworm",
-        about: "containerd 1.6, which has no NRI; runc 1.1.5",
+        about: "containerd 1.6, which has no NRI; runc 1.1.5, crun 1.8, Podman 4.3, Docker 20.10",
+        release: &BOOKWORM,
     },
     Userland {
         name: "trixie",
-        about: "containerd 1.7.24, runc 1.1.15, crun 1.21",
+        about: "containerd 1.7.24, runc 1.1.15, crun 1.21, Podman 5.4, Docker 26.1",
+        release: &TRIXIE,
+    },
+    Userland {
+        name: "trixie-systemd",
+        about: "the same, booted by systemd",
+        release: &TRIXIE,
     },
     Userland {
         name: "forky",
-        about: "containerd 2.1, runc 1.3, crun 1.28",
+        about: "containerd 2.1, runc 1.3, crun 1.28, Podman 5.8, Docker 28.5",
+        release: &FORKY,
     },
 ];
 
+/// What every release has.
 const PACKAGES: &[&str] = &[
     "containerd",
     "runc",
@@ -43,9 +77,18 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "procps",
     "ca-certificates",
+    "podman",
+    "netavark",
+    "catatonit",
+    "uidmap",
+    "docker.io",
+    "iptables",
+    "criu",
+    "dbus",
+    "systemd",
 ];
 
-const SIZE: &str = "3G";
+const SIZE: &str = "4G";
 
 pub(crate) const NEEDED: &[host::Needed] = &[
     ("mmdebstrap", "mmdebstrap"),
@@ -73,14 +116,22 @@ impl Userland {
     /// The disk image, made when the cache has none.
     pub(crate) fn fetch(&self, cache: &Cache) -> Result<PathBuf> {
         // The name tells the packages, so that a longer list makes a new image.
-        let image = cache
-            .userlands()
-            .join(format!("{}-{}.img", self.name, packages_key()));
+        let image =
+            cache
+                .userlands()
+                .join(format!("{}-{}.img", self.release.name, self.release.key()));
         if !image.exists() {
-            self.make(cache, &image)
+            self.release
+                .make(cache, &image)
                 .with_context(|| format!("userland {} can't be made", self.name))?;
         }
         Ok(image)
+    }
+}
+
+impl Release {
+    fn packages(&self) -> String {
+        [PACKAGES, self.packages].concat().join(",")
     }
 
     fn make(&self, cache: &Cache, image: &Path) -> Result<()> {
@@ -91,7 +142,7 @@ impl Userland {
         host::run_quietly(
             host::program("mmdebstrap")
                 .args(["--variant=minbase", "--architectures=amd64"])
-                .arg(format!("--include={}", PACKAGES.join(",")))
+                .arg(format!("--include={}", self.packages()))
                 .arg(format!("--keyring={}", apt::KEYRING))
                 .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                 .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
@@ -124,6 +175,17 @@ impl Userland {
         fs::rename(made, image)?;
         Ok(())
     }
+
+    /// A short name for the list of packages (FNV-1a: stable across compilers).
+    fn key(&self) -> String {
+        let hash = self
+            .packages()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("{:08x}", hash >> 32)
+    }
 }
 
 fn with_sbin() -> String {
@@ -131,15 +193,4 @@ fn with_sbin() -> String {
         "{}:/usr/sbin:/sbin",
         std::env::var("PATH").unwrap_or_default()
     )
-}
-
-/// A short name for the list of packages (FNV-1a: stable across compilers).
-fn packages_key() -> String {
-    let hash = PACKAGES
-        .join(",")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{:08x}", hash >> 32)
 }

@@ -1,0 +1,165 @@
+//! Docker, with the wrapper as one of its runtimes.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal};
+
+use super::{Annotations, Engine, shared, wrapper};
+use crate::background::Background;
+use crate::cases::Case;
+use crate::containerd;
+use crate::machine::Machine;
+use crate::process::{self, Output};
+
+const CONFIG: &str = "/run/vmtest/docker.json";
+const START_LIMIT: Duration = Duration::from_mins(2);
+const DAEMON: Background = Background::named("docker");
+
+pub(super) fn cases(machine: &Machine) -> Vec<Case> {
+    // Docker 20.10 gives no annotations to its containers.
+    if machine.release() == "bookworm" {
+        return Vec::new();
+    }
+    let driver = if machine.has_systemd() {
+        "systemd"
+    } else {
+        "cgroupfs"
+    };
+    let mut cases = Vec::new();
+    for (name, runtime) in [("docker", "execblock"), ("docker-crun", "execblock-crun")] {
+        cases.extend(shared::all(Docker {
+            name,
+            runtime,
+            driver,
+        }));
+    }
+    cases
+}
+
+struct Docker {
+    name: &'static str,
+    /// One of those in [`config`].
+    runtime: &'static str,
+    /// Who makes the cgroups.
+    driver: &'static str,
+}
+
+fn docker(args: &[&str]) -> Result<Output> {
+    process::run(process::command("docker").args(args))
+}
+
+/// Nothing of the network: the kernels lack most of it, and no container needs it.
+fn config(driver: &str) -> String {
+    serde_json::json!({
+        "data-root": format!("{}/docker", containerd::STATE),
+        "exec-opts": [format!("native.cgroupdriver={driver}")],
+        "storage-driver": "overlay2",
+        "bridge": "none",
+        "iptables": false,
+        "ip6tables": false,
+        "runtimes": {
+            "execblock": { "path": wrapper::RUNC },
+            "execblock-crun": { "path": wrapper::CRUN },
+        },
+    })
+    .to_string()
+}
+
+impl Docker {
+    fn run_command(
+        &self,
+        name: &str,
+        annotations: Annotations<'_>,
+        flag: &str,
+        command: &[&str],
+    ) -> Result<Output> {
+        let mut args = vec!["run", flag, "--pull", "never", "--network", "none"];
+        args.extend(["--runtime", self.runtime, "--name", name]);
+        let pairs: Vec<_> = annotations
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        args.extend(pairs.iter().flat_map(|pair| ["--annotation", pair]));
+        let (program, rest) = command.split_first().context("a command")?;
+        args.extend(["--entrypoint", program, containerd::IMAGE]);
+        args.extend(rest);
+        docker(&args)
+    }
+}
+
+fn inspect(name: &str, format: &str) -> Result<String> {
+    let output = docker(&["inspect", "--format", format, name])?.success()?;
+    Ok(output.stdout.trim_end().to_owned())
+}
+
+impl Engine for Docker {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prepare(&self) -> Result<()> {
+        wrapper::prepare()?;
+        // It uses a containerd that it finds, else it starts one of its own.
+        let (_, is_new) = containerd::ensure()?;
+        if !is_new && DAEMON.pid().is_some() {
+            return Ok(());
+        }
+        DAEMON.stop(Signal::TERM)?;
+        fs::write(CONFIG, config(self.driver)).context(CONFIG)?;
+        let pid = DAEMON.start(process::command("dockerd").args(["--config-file", CONFIG]))?;
+        process::until(START_LIMIT, "dockerd to answer", || {
+            if !process::is_alive(pid) {
+                bail!("dockerd ended");
+            }
+            if !Path::new("/run/docker.sock").exists() {
+                return Ok(None);
+            }
+            docker(&["version"])?.success().map(Some)
+        })
+        .inspect_err(|_| DAEMON.show_log())?;
+        let images = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"])?.success()?;
+        if !images.stdout.contains(containerd::IMAGE) {
+            let path = format!("{}/docker.tar", containerd::STATE);
+            containerd::write_image(&path)?;
+            docker(&["load", "--input", &path])?.success()?;
+            fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, name: &str, annotations: Annotations<'_>, command: &[&str]) -> Result<Output> {
+        self.run_command(name, annotations, "--detach", command)
+    }
+
+    fn run(&self, name: &str, annotations: Annotations<'_>, command: &[&str]) -> Result<Output> {
+        self.run_command(name, annotations, "--rm", command)
+    }
+
+    fn exec(&self, name: &str, command: &[&str]) -> Result<Output> {
+        docker(&[&["exec", name], command].concat())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let output = docker(&["rm", "--force", name])?;
+        if output.said().contains("No such container") {
+            return Ok(());
+        }
+        output.success().map(drop)
+    }
+
+    fn id(&self, name: &str) -> Result<String> {
+        inspect(name, "{{.Id}}")
+    }
+
+    fn pid(&self, name: &str) -> Result<Pid> {
+        let pid = inspect(name, "{{.State.Pid}}")?.parse()?;
+        Pid::from_raw(pid).with_context(|| format!("{name} has no process"))
+    }
+
+    fn show_log(&self) {
+        DAEMON.show_log();
+    }
+}

@@ -6,6 +6,7 @@ mod doctor;
 mod engine;
 mod kernel;
 mod mechanism;
+mod orders;
 mod pins;
 mod rules;
 
@@ -53,6 +54,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(mechanism::cases(machine));
         cases.extend(rules::cases());
         cases.extend(cli::cases());
+        cases.extend(orders::cases(machine));
         cases.extend(pins::cases(machine));
         if machine.has_nri() {
             cases.extend(cri::cases(machine));

@@ -59,6 +59,9 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         if machine.has_nri() {
             cases.extend(cri::cases(machine));
         }
+        if machine.tests_engines() {
+            cases.extend(cri::wrapper_cases());
+        }
     }
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));

@@ -60,6 +60,7 @@ fn config(driver: &str) -> String {
     serde_json::json!({
         "data-root": format!("{}/docker", containerd::STATE),
         "exec-opts": [format!("native.cgroupdriver={driver}")],
+        "log-level": "warn",
         "storage-driver": "overlay2",
         "bridge": "none",
         "iptables": false,

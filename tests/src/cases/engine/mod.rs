@@ -3,6 +3,7 @@
 
 mod ctr;
 mod docker;
+mod faults;
 mod shared;
 mod wrapper;
 

@@ -3,12 +3,12 @@
 
 mod ctr;
 mod docker;
+mod faults;
 mod shared;
 mod wrapper;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -213,9 +213,10 @@ fn is_refused(output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Whether a record of this container lies in the run directory.
+/// Whether a record of this container lies in the run directory, `ID.CGROUP.json`.
 fn has_record(id: &str) -> bool {
-    Path::new(RECORDS).join(format!("{id}.json")).exists()
+    let begin = format!("{id}.");
+    records().iter().any(|name| name.starts_with(&begin))
 }
 
 /// The names of all records.

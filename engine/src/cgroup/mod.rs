@@ -248,6 +248,18 @@ impl Hierarchy {
         any_process(&self.dir(&cgroup.path))
     }
 
+    /// Whether a process is left in the cgroup or below it. Says yes in doubt:
+    /// nothing is ever unbound because something else failed. `path` is where it
+    /// was.
+    #[must_use]
+    pub fn is_populated(&self, id: u64, path: &str) -> bool {
+        let dir = self.dir(path);
+        if fs::metadata(&dir).is_ok_and(|found| found.ino() == id) {
+            return has_processes(&dir);
+        }
+        self.is_alive(id)
+    }
+
     /// Whether a cgroup with this id exists. Says yes in doubt: nothing is ever
     /// unbound because something else failed.
     #[must_use]
@@ -371,6 +383,13 @@ fn any_process(dir: &Path) -> Option<i32> {
         below
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .find_map(|entry| any_process(&entry.path()))
+    })
+}
+
+/// What the kernel says of a cgroup and those below it. In doubt there are some.
+fn has_processes(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("cgroup.events")).map_or(true, |events| {
+        events.lines().any(|line| line == "populated 1")
     })
 }
 

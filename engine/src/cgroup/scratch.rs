@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command},
 };
 
-use super::Cgroup;
+use super::{Cgroup, has_processes};
 
 /// A cgroup of our own; removed when dropped, unless something is left in it.
 #[derive(Debug)]
@@ -61,10 +61,7 @@ impl Scratch {
     /// Whether a process is left in it or below.
     #[must_use]
     pub fn is_populated(&self) -> bool {
-        // In doubt it is: what may be in use is neither unbound nor removed.
-        fs::read_to_string(self.dir.join("cgroup.events")).map_or(true, |events| {
-            events.lines().any(|line| line == "populated 1")
-        })
+        has_processes(&self.dir)
     }
 }
 

@@ -1,0 +1,142 @@
+//! From what a runtime says of a container to a bound one, or to the reason why
+//! it is refused.
+
+use std::{fs, io};
+
+use execblock::{
+    bind::Binder,
+    cgroup::{CgroupError, Init},
+    oci::{Config, Container, OciError, State},
+    record::{RecordError, Records},
+    scope::ScopeError,
+};
+
+/// Why an annotated container is refused. Fails closed, with nothing half-done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// What describes it was not understood.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Its annotations were not understood.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// Neither runtime nor bundle tell whether it is annotated.
+    #[error("it can't be told whether it is annotated: {0}")]
+    Unknown(String),
+    /// Whoever called us can't write root's maps.
+    #[error(
+        "annotation {0}: programs are refused by root's maps alone, and this runs as {1}; run the \
+         container as root, or drop the annotation"
+    )]
+    NotRoot(String, &'static str),
+    /// No cgroup v2.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Binding.
+    #[error(transparent)]
+    Bind(#[from] execblock::bind::BindError),
+}
+
+/// All that can be known of a container: the bundle's configuration adds the
+/// annotations that the state lacks, and the cgroup.
+///
+/// # Errors
+///
+/// Where it can't be told whether the container is annotated, or where it is and
+/// its configuration is not understood.
+pub fn describe(state: State) -> Result<Container, Refusal> {
+    let config = match &state.bundle {
+        Some(bundle) => Config::of_bundle(bundle),
+        None if state.annotations.is_some() => Ok(Config::default()),
+        None => return Err(Refusal::Unknown("the state names no bundle".into())),
+    };
+    match (config, &state.annotations) {
+        (Ok(config), _) => Ok(Container::new(state, config)),
+        // The state's are a copy of the configuration's. What is lost is the
+        // cgroup that it asks for; the container's id finds most.
+        (Err(OciError::Io { .. }), Some(_)) => Ok(Container::new(state, Config::default())),
+        (Err(error @ OciError::Io { .. }), None) => Err(Refusal::Unknown(error.to_string())),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Binds a container. `false`: it has no annotation of ours, nothing was touched.
+///
+/// # Errors
+///
+/// Where it has and can't be bound: the caller refuses it.
+pub fn bind(container: &Container) -> Result<bool, Refusal> {
+    let Some(spec) = container.spec()? else {
+        return Ok(false);
+    };
+    // Before any file is made: a user's container leaves nothing behind.
+    if let Some(who) = not_root() {
+        return Err(Refusal::NotRoot(first_key(container), who));
+    }
+    let init = Init {
+        pid: container.pid,
+        cgroups_path: container.cgroups_path.as_deref(),
+    };
+    Binder::new()?.bind_container(&container.owner, init, &spec)?;
+    Ok(true)
+}
+
+fn first_key(container: &Container) -> String {
+    let mut keys = container.annotations.keys();
+    keys.find(|key| key.starts_with(execblock::annotation::PREFIX))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Who this process is, where it is not the machine's root.
+fn not_root() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("a user");
+    }
+    // user_namespaces(7): the initial namespace maps everything to itself.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    // A map that can't be read is no reason: the kernel decides at the maps.
+    (!map.is_empty() && !whole).then_some("root of a user namespace")
+}
+
+/// Why an entry was left; it is collected when its cgroup is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum Left {
+    /// Processes are in it.
+    #[error("container {0} still has processes, it stays under its rules")]
+    Populated(String),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The cgroups.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The maps.
+    #[error(transparent)]
+    Bind(#[from] execblock::bind::BindError),
+}
+
+/// Forgets a container of which nothing runs. `false`: it is not ours, nothing
+/// was touched.
+///
+/// # Errors
+///
+/// Where it stays bound, which is the safe side: nobody should fail for it.
+pub fn unbind(container: &str) -> Result<bool, Left> {
+    let records = Records::below(execblock::lock::RUN_DIR.as_ref());
+    let record = match records.read(container) {
+        Ok(Some(record)) => record,
+        Ok(None) | Err(RecordError::Id(_)) => return Ok(false),
+        // A user's runtime can't look into root's directory, and has nothing there.
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let binder = Binder::new()?;
+    if binder.hierarchy().is_populated(record.cgroup, &record.path) {
+        return Err(Left::Populated(container.to_owned()));
+    }
+    Ok(binder.unbind_container(container)?)
+}

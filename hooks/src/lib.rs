@@ -1,0 +1,8 @@
+//! What `execblock-hook` and `execblock-runc` are made of. Both bind a container
+//! before its first program runs, where no NRI does: engines call them.
+//!
+//! Neither needs a daemon, and neither does more for a container without our
+//! annotations than find out that it has none.
+
+pub mod bind;
+pub mod hook;

@@ -55,7 +55,10 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
     // Closed: who calls this hook does so because of an annotation, and what is
     // no state can't be told from an annotated container's.
     let state = State::parse(&oci::read_bounded(input, "standard input")?)?;
-    if state.status == "stopped" {
+    // A restored container is "stopped" to runc until it runs, and has a process;
+    // at poststop there is none.
+    let is_restored = state.status == "stopped" && state.pid > 0;
+    if state.status == "stopped" && !is_restored {
         return Ok(Done::Stopped(bind::unbind(&state.id).err()));
     }
     let who = format!("container {:?}", state.id);
@@ -70,7 +73,7 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
         return Ok(Done::NotOurs);
     }
     // crun says "created" where the specification has "creating".
-    if !matches!(status.as_str(), "creating" | "created") {
+    if !matches!(status.as_str(), "creating" | "created") && !is_restored {
         // Closed: the container runs or will run, and nothing else binds it.
         return Err(HookError::Stage { who, status });
     }

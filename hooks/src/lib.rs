@@ -5,4 +5,5 @@
 //! annotations than find out that it has none.
 
 pub mod bind;
+pub mod caller;
 pub mod hook;

@@ -51,8 +51,20 @@ pub enum BindError {
 pub enum Place<'a> {
     /// By its first process.
     Init(Init<'a>),
-    /// By its path in the v2 hierarchy.
+    /// By its path in the v2 hierarchy; whose it is stands in its record, if it
+    /// has one.
     Cgroup(&'a str),
+}
+
+/// What became of a container that its engine says is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    /// It was not bound.
+    Unknown,
+    /// It is forgotten.
+    Done,
+    /// Processes run under that id: they stay under their rules.
+    InUse,
 }
 
 /// A bound cgroup, for a report.
@@ -125,11 +137,11 @@ impl Binder {
         let cgroup = self.hierarchy.of_container(init, &owner.container)?;
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
-        let before = held.records.read(&owner.container)?;
+        // The same container, bound again.
+        let before = held.records.read(&owner.container, cgroup.id)?;
         let orders = match &before {
-            // The same container, bound again.
-            Some(record) if record.cgroup == cgroup.id => record.orders()?,
-            _ => Orders::default(),
+            Some(record) => record.orders()?,
+            None => Orders::default(),
         };
         let record = Record::new(owner, &cgroup, Some(spec), &orders);
         held.apply(&record, before, &cgroup, &process_root(init.pid))?;
@@ -181,21 +193,28 @@ impl Binder {
         let root = pid.map_or_else(|| PathBuf::from("/"), process_root);
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
-        let before = held.records.read(&owner.container)?;
-        let known = before.as_ref().filter(|record| record.cgroup == cgroup.id);
-        let (spec, orders) = match known {
+        let before = match place {
+            Place::Init(_) => held.records.read(&owner.container, cgroup.id)?,
+            Place::Cgroup(_) => held.records.of_cgroup(cgroup.id)?,
+        };
+        let (spec, orders) = match &before {
             Some(record) => (record.spec()?, record.orders()?),
             None => (annotations.cloned(), Orders::default()),
         };
         let orders = orders.after(spec.as_ref(), change, clock::now())?;
-        let owner = known.map_or(owner, |record| &record.owner);
+        let unnamed = Owner::of_cgroup(&cgroup);
+        let owner = match (&before, place) {
+            (Some(record), _) => &record.owner,
+            (None, Place::Init(_)) => owner,
+            (None, Place::Cgroup(_)) => &unnamed,
+        };
         let mut record = Record::new(owner, &cgroup, spec.as_ref(), &orders);
-        if let Some(known) = known {
-            record.mode.clone_from(&known.mode);
+        if let Some(before) = &before {
+            record.mode.clone_from(&before.mode);
         }
         if spec.is_none() && orders.is_empty() {
-            if let Some(record) = known {
-                held.forget(record)?;
+            if let Some(before) = &before {
+                held.forget(before)?;
             }
             return Ok(None);
         }
@@ -203,18 +222,31 @@ impl Binder {
         Ok(Some(record))
     }
 
-    /// Forgets a container. Returns whether it was known.
+    /// Forgets a container of which nothing runs any more.
     ///
     /// # Errors
     ///
     /// Where the maps can't be written; the entry is collected later.
-    pub fn unbind_container(&self, container: &str) -> Result<bool, BindError> {
+    pub fn unbind_container(&self, container: &str) -> Result<Unbound, BindError> {
+        // Most containers are not ours; these cost no lock.
+        if self.records().of_container(container)?.is_empty() {
+            return Ok(Unbound::Unknown);
+        }
         let _lock = Lock::acquire(&self.run_dir)?;
-        let Some(record) = self.records().read(container)? else {
-            return Ok(false);
-        };
-        self.open()?.forget(&record)?;
-        Ok(true)
+        let mut result = Unbound::Unknown;
+        for record in self.records().of_container(container)? {
+            // Closed: it may be another engine's container of the same id, or one
+            // that its engine did not manage to stop.
+            if self.hierarchy.is_populated(record.cgroup, &record.path) {
+                result = Unbound::InUse;
+                continue;
+            }
+            self.open()?.forget(&record)?;
+            if result == Unbound::Unknown {
+                result = Unbound::Done;
+            }
+        }
+        Ok(result)
     }
 
     /// Forgets cgroups that no longer exist, and the policies, counts and records
@@ -298,7 +330,7 @@ impl Held<'_> {
         if let Err(error) = self.bind_or_collect(cgroup, &policy, record.mode()?) {
             match before {
                 Some(before) => self.records.write(&before)?,
-                None => self.records.remove(&record.owner.container)?,
+                None => self.records.remove(record)?,
             }
             return Err(error.into());
         }
@@ -331,7 +363,7 @@ impl Held<'_> {
                 reserved: 0,
             })?;
         }
-        self.records.remove(&record.owner.container)?;
+        self.records.remove(record)?;
         Ok(())
     }
 
@@ -352,7 +384,7 @@ impl Held<'_> {
         entry::forget_hits(&mut self.maps, &bound)?;
         let gone = self.records.all().into_iter();
         for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
-            if let Err(error) = self.records.remove(&record.owner.container) {
+            if let Err(error) = self.records.remove(&record) {
                 log::warn!("{error}");
             }
         }

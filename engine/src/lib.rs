@@ -19,6 +19,7 @@ pub mod clock;
 mod entry;
 pub mod kernel;
 pub mod lock;
+pub mod lookup;
 pub mod oci;
 pub mod order;
 pub mod policy;

@@ -31,6 +31,17 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// A cgroup that no engine told us about.
+    #[must_use]
+    pub fn of_cgroup(cgroup: &Cgroup) -> Self {
+        Self {
+            container: format!("cgroup-{}", cgroup.id),
+            name: cgroup.path.clone(),
+            engine: "cgroup".to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// `container "app" of pod default/web`
     #[must_use]
     pub fn describe(&self) -> String {
@@ -148,7 +159,7 @@ impl Record {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The engine's id would make a bad file name.
-    #[error("container id {0:?} is not of letters, digits, '_', '.' and '-' (at most 128)")]
+    #[error("container id {0:?} is not of letters, digits, '_', '+', '.' and '-' (at most 128)")]
     Id(String),
     /// A file.
     #[error("{call} {path}: {source}")]
@@ -178,7 +189,10 @@ pub enum RecordError {
     },
 }
 
-/// The directory of the records.
+/// The directory of the records: a file `CONTAINER.CGROUP.json` for each.
+///
+/// The cgroup is in the name because a container's id is its engine's, and two
+/// engines, or two namespaces of one, may use the same.
 #[derive(Clone, Debug)]
 pub struct Records {
     dir: PathBuf,
@@ -199,7 +213,7 @@ impl Records {
     ///
     /// Where the file system refuses it.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
-        let path = self.path(&record.owner.container)?;
+        let path = self.path(&record.owner.container, record.cgroup)?;
         let failed = |call, path: &Path| {
             let path = path.to_owned();
             move |source| RecordError::Io { call, path, source }
@@ -214,13 +228,38 @@ impl Records {
         fs::rename(&new, &path).map_err(failed("rename", &path))
     }
 
-    /// The record of a container, if there is one.
+    /// The record of a container's cgroup, if there is one.
     ///
     /// # Errors
     ///
     /// Where it is there and can't be understood.
-    pub fn read(&self, container: &str) -> Result<Option<Record>, RecordError> {
-        read(&self.path(container)?)
+    pub fn read(&self, container: &str, cgroup: u64) -> Result<Option<Record>, RecordError> {
+        read(&self.path(container, cgroup)?)
+    }
+
+    /// The records of all containers with this id, of whatever engine.
+    ///
+    /// # Errors
+    ///
+    /// The first that can't be understood.
+    pub fn of_container(&self, container: &str) -> Result<Vec<Record>, RecordError> {
+        let names = self.names().into_iter();
+        names
+            .filter(|(known, _)| known == container)
+            .filter_map(|(known, cgroup)| self.read(&known, cgroup).transpose())
+            .collect()
+    }
+
+    /// The record of what is bound by this cgroup, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there and can't be understood.
+    pub fn of_cgroup(&self, cgroup: u64) -> Result<Option<Record>, RecordError> {
+        match self.names().into_iter().find(|(_, known)| *known == cgroup) {
+            Some((container, cgroup)) => self.read(&container, cgroup),
+            None => Ok(None),
+        }
     }
 
     /// Removes one; nothing where there is none.
@@ -228,8 +267,8 @@ impl Records {
     /// # Errors
     ///
     /// Where the file system refuses it.
-    pub fn remove(&self, container: &str) -> Result<(), RecordError> {
-        let path = self.path(container)?;
+    pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
+        let path = self.path(&record.owner.container, record.cgroup)?;
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RecordError::Io {
                 call: "unlink",
@@ -244,13 +283,9 @@ impl Records {
     /// protects nothing, the maps do.
     #[must_use]
     pub fn all(&self) -> Vec<Record> {
-        let Ok(entries) = fs::read_dir(&self.dir) else {
-            return Vec::new();
-        };
-        let files = entries.flatten().map(|entry| entry.path());
-        let files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
-        files
-            .filter_map(|path| match read(&path) {
+        let names = self.names().into_iter();
+        names
+            .filter_map(|(container, cgroup)| match self.read(&container, cgroup) {
                 Ok(record) => record,
                 Err(error) => {
                     log::warn!("{error}");
@@ -276,13 +311,24 @@ impl Records {
         }
     }
 
-    fn path(&self, container: &str) -> Result<PathBuf, RecordError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    /// Containers and cgroups that have a record.
+    fn names(&self) -> Vec<(String, u64)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (container, cgroup) = name.strip_suffix(".json")?.rsplit_once('.')?;
+            Some((container.to_owned(), cgroup.parse().ok()?))
+        });
+        names.collect()
+    }
+
+    fn path(&self, container: &str, cgroup: u64) -> Result<PathBuf, RecordError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
         let fits = (1..=128).contains(&container.len());
         if !fits || container.starts_with('.') || !container.chars().all(plain) {
             return Err(RecordError::Id(container.to_owned()));
         }
-        Ok(self.dir.join(format!("{container}.json")))
+        Ok(self.dir.join(format!("{container}.{cgroup}.json")))
     }
 }
 
@@ -357,13 +403,31 @@ mod tests {
     fn a_record_comes_back_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::below(dir.path());
-        assert_eq!(records.read("abc").unwrap(), None);
+        assert_eq!(records.read("abc", 77).unwrap(), None);
         records.write(&record("abc")).unwrap();
-        assert_eq!(records.read("abc").unwrap(), Some(record("abc")));
+        assert_eq!(records.read("abc", 77).unwrap(), Some(record("abc")));
         assert_eq!(records.all(), [record("abc")]);
-        records.remove("abc").unwrap();
-        records.remove("abc").unwrap();
+        records.remove(&record("abc")).unwrap();
+        records.remove(&record("abc")).unwrap();
         assert_eq!(records.all(), []);
+    }
+
+    #[test]
+    fn two_containers_of_one_id_have_a_record_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::below(dir.path());
+        let other = Record {
+            cgroup: 78,
+            ..record("a.b")
+        };
+        for record in [&record("a.b"), &other, &record("a")] {
+            records.write(record).unwrap();
+        }
+        assert_eq!(records.of_container("a.b").unwrap().len(), 2);
+        assert_eq!(records.of_cgroup(78).unwrap(), Some(other.clone()));
+        assert_eq!(records.of_cgroup(7).unwrap(), None);
+        records.remove(&other).unwrap();
+        assert_eq!(records.of_container("a.b").unwrap(), [record("a.b")]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! From what a runtime says of a container to a bound one, or to the reason why
 //! it is refused.
 
-use std::{fs, io};
+use std::fs;
 
 use execblock::{
-    bind::Binder,
+    bind::{Binder, Unbound},
     cgroup::{CgroupError, Init},
     oci::{Config, Container, OciError, State},
-    record::{RecordError, Records},
     scope::ScopeError,
 };
 
@@ -104,11 +103,8 @@ fn not_root() -> Option<&'static str> {
 #[derive(Debug, thiserror::Error)]
 pub enum Left {
     /// Processes are in it.
-    #[error("container {0} still has processes, it stays under its rules")]
+    #[error("container {0} still has processes, they stay under its rules")]
     Populated(String),
-    /// The record.
-    #[error(transparent)]
-    Record(#[from] RecordError),
     /// The cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -124,19 +120,9 @@ pub enum Left {
 ///
 /// Where it stays bound, which is the safe side: nobody should fail for it.
 pub fn unbind(container: &str) -> Result<bool, Left> {
-    let records = Records::below(execblock::lock::RUN_DIR.as_ref());
-    let record = match records.read(container) {
-        Ok(Some(record)) => record,
-        Ok(None) | Err(RecordError::Id(_)) => return Ok(false),
-        // A user's runtime can't look into root's directory, and has nothing there.
-        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let binder = Binder::new()?;
-    if binder.hierarchy().is_populated(record.cgroup, &record.path) {
-        return Err(Left::Populated(container.to_owned()));
+    match Binder::new()?.unbind_container(container)? {
+        Unbound::Unknown => Ok(false),
+        Unbound::Done => Ok(true),
+        Unbound::InUse => Err(Left::Populated(container.to_owned())),
     }
-    Ok(binder.unbind_container(container)?)
 }

@@ -77,8 +77,6 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
         // Closed: the container runs or will run, and nothing else binds it.
         return Err(HookError::Stage { who, status });
     }
-    match bind::bind(&container).map_err(refused)? {
-        true => Ok(Done::Bound),
-        false => Ok(Done::NotOurs),
-    }
+    let bound = bind::bind(&container).map_err(refused)?;
+    Ok(if bound { Done::Bound } else { Done::NotOurs })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use execblock::{
     annotation::{self, Annotation},
-    bind::Binder,
+    bind::{Binder, Unbound},
     cgroup::{Cgroup, Init},
     policy::rule_id,
     record::{Owner, Record},
@@ -148,7 +148,8 @@ impl Daemon {
             .binder
             .bind_container(&start.owner, init, &spec)
             .map_err(|error| error.to_string())?;
-        match self.binder.records().read(&start.owner.container) {
+        let records = self.binder.records();
+        match records.read(&start.owner.container, cgroup.id) {
             Ok(record) => record.into_iter().for_each(|record| self.learn(record)),
             // It is bound; only reports of it will lack its name.
             Err(error) => log::warn!("{error}"),
@@ -160,8 +161,12 @@ impl Daemon {
     /// closed.
     fn remove(&mut self, container: &str) {
         match self.binder.unbind_container(container) {
-            Ok(true) => log::info!("unbound container {container}"),
-            Ok(false) => {}
+            Ok(Unbound::Done) => log::info!("unbound container {container}"),
+            Ok(Unbound::Unknown) => {}
+            Ok(Unbound::InUse) => {
+                log::warn!("container {container} still has processes, they stay under its rules");
+                return;
+            }
             Err(error) => log::warn!("unbinding container {container}: {error}"),
         }
         self.records

@@ -39,6 +39,31 @@ fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
 }
 
 #[test]
+fn a_bad_order_is_a_usage_error_and_looks_for_no_container() {
+    for (arguments, message) in [
+        (
+            &["deny", "web", "./id"][..],
+            "item 1 (\"./id\"): relative path",
+        ),
+        (
+            &["allow", "web", "id", "a/b"],
+            "item 2 (\"a/b\"): relative path",
+        ),
+        (&["deny", "web", "id", "--for", "0s"], "expected a time"),
+        (&["deny", "web", "id", "--for", "soon"], "--for"),
+        (&["deny", "web"], "PROGRAM"),
+        (&["clear"], "CONTAINER"),
+    ] {
+        execblock()
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains(message));
+    }
+}
+
+#[test]
 fn what_clap_refuses_is_a_usage_error_too() {
     for arguments in [
         &["run", "--", "true"][..],

@@ -7,9 +7,12 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     os::unix::process::ExitStatusExt as _,
-    process::{Command, Output, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -46,6 +49,10 @@ const CASES: &[Case] = &[
     ("pins_hold_without_a_process", pins_hold_without_a_process),
     ("foreign_pins_are_refused", foreign_pins_are_refused),
     ("full_map_is_refused", full_map_is_refused),
+    ("running_cgroup_gets_rules", running_cgroup_gets_rules),
+    ("rule_ends_by_itself", rule_ends_by_itself),
+    ("change_leaves_no_gap", change_leaves_no_gap),
+    ("command_is_in_the_status", command_is_in_the_status),
 ];
 
 fn main() {
@@ -268,7 +275,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 1"),
+            err.contains("ABI version 99, expected 2"),
             "{arguments:?}: {err}"
         );
     }
@@ -290,4 +297,195 @@ fn full_map_is_refused() -> Result<(), Failed> {
     })();
     execblock().arg("unload").output()?;
     result
+}
+
+/// A cgroup with a process in it, as any engine makes one.
+struct Running {
+    dir: PathBuf,
+    path: String,
+    child: Child,
+}
+
+impl Running {
+    fn new(name: &str) -> Result<Self, Failed> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let mount = mounts
+            .lines()
+            .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+                [_, at, "cgroup2", ..] => Some(at.to_owned()),
+                _ => None,
+            });
+        let path = format!("/execblock-test-{name}");
+        let dir = PathBuf::from(mount.ok_or("no cgroup2 mount")? + &path);
+        fs::create_dir_all(&dir)?;
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        let child = joining(&mut command, &dir).spawn()?;
+        Ok(Self { dir, path, child })
+    }
+
+    fn query(&self) -> String {
+        format!("cgroup:{}", self.path)
+    }
+
+    /// `execblock VERB` on it, which must succeed.
+    fn order(&self, verb: &str, arguments: &[&str]) -> Result<String, Failed> {
+        let mut command = execblock();
+        command.args([verb, &self.query()]).args(arguments);
+        let output = command.output()?;
+        ensure!(
+            output.status.success(),
+            "{verb} {arguments:?}: {}",
+            text(&output.stderr)
+        );
+        Ok(text(&output.stdout))
+    }
+
+    /// Whether the program runs in it.
+    fn runs(&self, program: &str) -> Result<bool, Failed> {
+        let mut command = Command::new(program);
+        command.stdout(Stdio::piped());
+        match joining(&mut command, &self.dir).output() {
+            Ok(output) if output.status.success() => Ok(true),
+            Ok(output) if output.status.signal() == Some(9) => Ok(false),
+            Ok(output) => Err(format!("{program}: {:?}", output.status).into()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        execblock().args(["clear", &self.query()]).output().ok();
+        fs::remove_dir(&self.dir).ok();
+    }
+}
+
+/// The command joins the cgroup before it execs.
+fn joining<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
+    use std::os::unix::process::CommandExt as _;
+    let procs = dir.join("cgroup.procs");
+    // SAFETY: only opens and writes a file.
+    unsafe { command.pre_exec(move || fs::write(&procs, "0")) }
+}
+
+fn running_cgroup_gets_rules() -> Result<(), Failed> {
+    let running = Running::new("orders")?;
+    ensure!(running.runs("whoami")?, "whoami without a rule");
+    running.order("deny", &["whoami", "/usr/bin/uname"])?;
+    ensure!(
+        !running.runs("whoami")? && !running.runs("uname")?,
+        "denied"
+    );
+    ensure!(running.runs("id")?, "another");
+    // One is lifted, the other holds.
+    running.order("allow", &["whoami"])?;
+    ensure!(
+        running.runs("whoami")? && !running.runs("uname")?,
+        "allowed"
+    );
+    let mut wrong = execblock();
+    let wrong = wrong.args(["allow", &running.query(), "uname"]).output()?;
+    let err = text(&wrong.stderr);
+    ensure!(
+        wrong.status.code() == Some(1) && err.contains("/usr/bin/uname"),
+        "a rule under another name: {err}"
+    );
+    ensure!(!running.runs("uname")?, "after what was refused");
+    let status = running.order("status", &[])?;
+    ensure!(
+        status.contains("deny /usr/bin/uname, command line, 3 hits"),
+        "{status}"
+    );
+    let said = running.order("clear", &[])?;
+    ensure!(said.contains("no rule holds"), "{said}");
+    ensure!(running.runs("uname")?, "cleared");
+    Ok(())
+}
+
+fn rule_ends_by_itself() -> Result<(), Failed> {
+    let running = Running::new("deadline")?;
+    let began = Instant::now();
+    running.order("deny", &["whoami", "--for", "2s"])?;
+    ensure!(!running.runs("whoami")?, "denied");
+    // Nothing of execblock runs; the kernel side looks at the time.
+    while !running.runs("whoami")? {
+        ensure!(began.elapsed() < Duration::from_mins(1), "still denied");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(
+        began.elapsed() >= Duration::from_secs(2),
+        "ended after {:?}",
+        began.elapsed()
+    );
+    // And the other way round: lifted for a time.
+    running.order("deny", &["whoami"])?;
+    running.order("allow", &["whoami", "--for", "2s"])?;
+    ensure!(running.runs("whoami")?, "lifted");
+    let began = Instant::now();
+    while running.runs("whoami")? {
+        ensure!(began.elapsed() < Duration::from_mins(1), "still lifted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut zero = execblock();
+    let zero = zero
+        .args(["deny", &running.query(), "id", "--for", "0s"])
+        .output()?;
+    ensure!(zero.status.code() == Some(2), "{:?}", zero.status);
+    ensure!(running.runs("id")?, "nothing half-applied");
+    Ok(())
+}
+
+/// While other rules come and go, what is denied throughout never runs.
+fn change_leaves_no_gap() -> Result<(), Failed> {
+    let running = Running::new("gap")?;
+    running.order("deny", &["whoami"])?;
+    let done = AtomicBool::new(false);
+    let attempts = std::thread::scope(|scope| {
+        let attacker = scope.spawn(|| {
+            let mut attempts = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                if running
+                    .runs("whoami")
+                    .map_err(|error| format!("{error:?}"))?
+                {
+                    return Err(format!("whoami ran at attempt {attempts}"));
+                }
+                attempts += 1;
+            }
+            Ok(attempts)
+        });
+        let changed = (0..15).try_for_each(|_| {
+            running.order("deny", &["id", "/bin/ls"])?;
+            running.order("allow", &["id", "/bin/ls"]).map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        let attempts = attacker
+            .join()
+            .map_err(|_panic| "the attacker panicked")??;
+        changed.map(|()| attempts)
+    })?;
+    ensure!(attempts > 20, "only {attempts} attempts");
+    Ok(())
+}
+
+fn command_is_in_the_status() -> Result<(), Failed> {
+    let program = env!("CARGO_BIN_EXE_execblock");
+    let script = format!("whoami; {program} status --json");
+    let output = run("whoami", &["sh", "-c", &script]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let command = &status[0];
+    ensure!(
+        command["engine"] == "execblock run" && command["name"] == "sh",
+        "{command}"
+    );
+    let rule = &command["rules"][0];
+    ensure!(
+        rule["rule"] == "whoami" && rule["origin"] == "command-line" && rule["hits"] == 1,
+        "{rule}"
+    );
+    Ok(())
 }

@@ -69,6 +69,11 @@ impl Cgroup {
             .with_context(|| format!("move {pid} to {}", self.dir.display()))
     }
 
+    /// Its path as `/proc/PID/cgroup` shows it.
+    pub(crate) fn path(&self) -> Result<String> {
+        Ok(format!("/{}", self.dir.strip_prefix(ROOT)?.display()))
+    }
+
     /// What the kernel side knows the group by.
     pub(crate) fn id(&self) -> Result<u64> {
         Ok(fs::metadata(&self.dir)?.ino())

@@ -44,6 +44,7 @@ pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFIG: &str = "/run/vmtest/containerd.toml";
+const WRAPPER: &str = "/payload/execblock-runc";
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// What `/bin` of the image has besides `BusyBox` itself. `/usr/bin/whoami` is a file of its own.
@@ -73,7 +74,8 @@ pub(crate) fn stop() -> Result<()> {
 
 pub(crate) fn start() -> Result<CriClient> {
     fs::create_dir_all("/run/vmtest")?;
-    fs::write(CONFIG, config(&SYSTEM, major_version()?))?;
+    let major = major_version()?;
+    fs::write(CONFIG, config(&SYSTEM, major) + &runtime_class(major))?;
     let pid = DAEMON.start(process::command("containerd").args(["--config", CONFIG]))?;
     let client = process::until(START_LIMIT, "containerd to answer", || {
         if !process::is_alive(pid) {
@@ -121,14 +123,11 @@ pub(crate) fn config(place: &Place<'_>, major: u32) -> String {
         run,
         nri_socket,
     } = place;
-    let (version, cri, sandbox) = if major < 2 {
-        (
-            2,
-            "io.containerd.grpc.v1.cri",
-            format!("sandbox_image = \"{IMAGE}\""),
-        )
+    let cri = cri_plugin(major);
+    let (version, sandbox) = if major < 2 {
+        (2, format!("sandbox_image = \"{IMAGE}\""))
     } else {
-        (3, "io.containerd.cri.v1.runtime", String::new())
+        (3, String::new())
     };
     let pinned = if major < 2 {
         String::new()
@@ -163,6 +162,30 @@ state = "{run}"
   socket_path = "{nri_socket}"
 {pinned}"#
     )
+}
+
+/// The runtime class whose runtime is the wrapper. It sees those annotations alone that containerd
+/// is told to hand down.
+fn runtime_class(major: u32) -> String {
+    let cri = cri_plugin(major);
+    format!(
+        r#"
+[plugins."{cri}".containerd.runtimes.execblock]
+  runtime_type = "io.containerd.runc.v2"
+  pod_annotations = ["execblock/*"]
+  container_annotations = ["execblock/*"]
+[plugins."{cri}".containerd.runtimes.execblock.options]
+  BinaryName = "{WRAPPER}"
+"#
+    )
+}
+
+fn cri_plugin(major: u32) -> &'static str {
+    if major < 2 {
+        "io.containerd.grpc.v1.cri"
+    } else {
+        "io.containerd.cri.v1.runtime"
+    }
 }
 
 pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> {

@@ -1,15 +1,19 @@
 //! The subcommands, one a file.
 
+mod change;
 mod doctor;
 mod load;
 mod nri;
 mod run;
+mod status;
+mod target;
 mod unload;
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use execblock::{
+    clock,
     kernel::Mechanism,
     setup::{Choice, SetupError},
 };
@@ -35,6 +39,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Deny(change::Deny),
+    Allow(change::Allow),
+    Clear(change::Clear),
+    Status(status::Args),
     Doctor(doctor::Args),
     Load(load::Args),
     Nri(nri::Args),
@@ -115,10 +123,35 @@ impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Run(args) => run::run(&args),
+            Command::Deny(args) => change::deny(&args),
+            Command::Allow(args) => change::allow(&args),
+            Command::Clear(args) => change::clear(&args),
+            Command::Status(args) => status::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Nri(args) => nri::run(args),
             Command::Unload(args) => unload::run(args),
         }
     }
+}
+
+/// An id as engines show it.
+pub(crate) fn short_id(id: &str) -> &str {
+    const SHOWN: usize = 12;
+    const LONG: usize = 32;
+    match id.get(..SHOWN) {
+        Some(short) if id.len() >= LONG => short,
+        _ => id,
+    }
+}
+
+/// An instant of the kernel side's clock as the time of day: RFC 3339, seconds.
+pub(crate) fn time(instant: u64) -> String {
+    humantime::format_rfc3339_seconds(clock::time_of_day(instant)).to_string()
+}
+
+/// Nanoseconds as people say them: `9m 58s`.
+pub(crate) fn span(nanoseconds: u64) -> String {
+    let seconds = Duration::from_nanos(nanoseconds).as_secs();
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

@@ -6,6 +6,7 @@ mod doctor;
 mod engine;
 mod kernel;
 mod mechanism;
+mod orders;
 mod pins;
 mod rules;
 
@@ -53,9 +54,13 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(mechanism::cases(machine));
         cases.extend(rules::cases());
         cases.extend(cli::cases());
+        cases.extend(orders::cases(machine));
         cases.extend(pins::cases(machine));
         if machine.has_nri() {
             cases.extend(cri::cases(machine));
+        }
+        if machine.tests_engines() {
+            cases.extend(cri::wrapper_cases());
         }
     }
     if machine.tests_engines() {

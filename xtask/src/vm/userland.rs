@@ -29,8 +29,8 @@ struct Release {
 
 static BOOKWORM: Release = Release {
     name: "bookworm",
-    // docker.io has the client in it.
-    packages: &[],
+    // docker.io has the client in it, and wants AppArmor's parser where the kernel has AppArmor.
+    packages: &["apparmor"],
 };
 static TRIXIE: Release = Release {
     name: "trixie",

@@ -48,6 +48,48 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     cases
 }
 
+/// Where containerd has no NRI, and beside it: a runtime class whose runtime is the wrapper.
+pub(super) fn wrapper_cases() -> Vec<Case> {
+    vec![Case::slow("cri/runtime-class", runtime_class)]
+}
+
+/// Pod and container annotations through the wrapper; the same pod without the class is not bound.
+fn runtime_class(machine: &Machine) -> Result<()> {
+    const CLASS: &str = "execblock";
+    let engine = Engine::without_plugin()?;
+    execblock::loaded(machine.kernel.preferred())?;
+    let before = execblock::bound_cgroups()?;
+    let annotations = &[("execblock/deny", "whoami")];
+    let pod = engine.pod_on(CLASS, "class", annotations)?;
+    ensure!(
+        execblock::bound_cgroups()? == before,
+        "the pod's sandbox is bound"
+    );
+    let container = pod.start("c", IDLE, &[])?;
+    container.is_protected()?;
+    let own = pod.start("own", IDLE, &[("execblock/deny", "ls")])?;
+    own.refuses(&["ls"])?;
+    own.runs(&["whoami"], "root\n")?;
+    let invalid = pod.create("invalid", IDLE, &[("execblock/deny", "./x")])?;
+    let Err(error) = invalid.start() else {
+        bail!("a container with a bad annotation started")
+    };
+    let error = format!("{error:#}");
+    protocol::note(format_args!("runtime class: {error}"));
+    ensure!(
+        error.contains("execblock/deny") && error.contains("expected"),
+        "{error}"
+    );
+    container.remove()?;
+    own.remove()?;
+    ensure!(
+        execblock::bound_cgroups()? == before,
+        "an entry is left in the map"
+    );
+    let other = engine.pod("other", annotations)?.start("c", IDLE, &[])?;
+    other.is_unprotected()
+}
+
 /// The machine itself: pods work where there is no trace of execblock.
 fn without_execblock() -> Result<()> {
     if Path::new(execblock::PROGRAM).exists() {

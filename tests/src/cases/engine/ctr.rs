@@ -21,7 +21,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     }
     let mut cases = Vec::new();
     for (name, binary) in [("ctr", wrapper::RUNC), ("ctr-crun", wrapper::CRUN)] {
-        cases.extend(shared::all(Ctr { name, binary }));
+        cases.extend(shared::all(Ctr { name, binary }, shared::BINDS));
     }
     cases
 }
@@ -56,8 +56,7 @@ impl Ctr {
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        // containerd 1.6 has no `--annotation`; every `ctr` makes annotations of labels too.
-        args.extend(pairs.iter().flat_map(|pair| ["--label", pair]));
+        args.extend(pairs.iter().flat_map(|pair| ["--annotation", pair]));
         args.extend([containerd::IMAGE, name]);
         args.extend(command);
         ctr(&args)

@@ -17,27 +17,33 @@ const INVALID: &[(Annotations<'_>, &str)] = &[
     (&[("execblock/mode", "strict")], "strict"),
 ];
 
-/// The cases of an engine that binds containers as they start.
-pub(super) fn all<E: Engine + 'static>(engine: E) -> Vec<Case> {
-    let engine = Rc::new(engine);
-    let mut cases = vec![case(&engine, "refuses", refuses)];
-    cases.push(case(&engine, "invalid", invalid));
-    cases.push(case(&engine, "fails-closed", fails_closed));
-    cases
-}
+type Run = fn(&dyn Engine, &Machine) -> Result<()>;
 
-pub(super) fn case<E: Engine + 'static>(
-    engine: &Rc<E>,
-    what: &str,
-    run: fn(&dyn Engine, &Machine) -> Result<()>,
-) -> Case {
-    let name = format!("{}/{what}", engine.name());
-    let engine = Rc::clone(engine);
-    Case::slow(name, move |machine| run(&*engine, machine))
+/// For an engine that binds annotated containers as they start.
+pub(super) const BINDS: &[(&str, Run)] = &[
+    ("refuses", refuses),
+    ("invalid", invalid),
+    ("fails-closed", fails_closed),
+];
+
+/// For one whose containers are bound by an order alone.
+pub(super) const ORDERS: &[(&str, Run)] = &[("order", order)];
+
+/// The cases of an engine.
+pub(super) fn all<E: Engine + 'static>(engine: E, which: &[(&str, Run)]) -> Vec<Case> {
+    let engine = Rc::new(engine);
+    which
+        .iter()
+        .map(|&(what, run)| {
+            let engine = Rc::clone(&engine);
+            let name = format!("{}/{what}", engine.name());
+            Case::slow(name, move |machine| run(&*engine, machine))
+        })
+        .collect()
 }
 
 /// A denied program, as entrypoint and by exec; its twin without annotations; what is left of it.
-pub(super) fn refuses(engine: &dyn Engine, machine: &Machine) -> Result<()> {
+fn refuses(engine: &dyn Engine, machine: &Machine) -> Result<()> {
     let bench = Bench::loaded(engine, machine)?;
     let before = (execblock::bound_cgroups()?, records());
     let denied = bench.start("denied", DENY)?;
@@ -75,7 +81,7 @@ fn nothing_left(before: &(std::collections::BTreeSet<u64>, Vec<String>)) -> Resu
 }
 
 /// Refused, with a reason that names key, item and what was expected; nothing is left.
-pub(super) fn invalid(engine: &dyn Engine, machine: &Machine) -> Result<()> {
+fn invalid(engine: &dyn Engine, machine: &Machine) -> Result<()> {
     let bench = Bench::loaded(engine, machine)?;
     let before = (execblock::bound_cgroups()?, records());
     for (number, &(annotations, item)) in INVALID.iter().enumerate() {
@@ -90,7 +96,7 @@ pub(super) fn invalid(engine: &dyn Engine, machine: &Machine) -> Result<()> {
 }
 
 /// Without pins nothing can be bound: an annotated container is refused, another is not touched.
-pub(super) fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
+fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
     execblock::unloaded()?;
     let bench = Bench::without_pins(engine)?;
     let said = bench.refused_start("denied", DENY)?;
@@ -103,4 +109,31 @@ pub(super) fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
     ensure!(records().is_empty(), "records: {:?}", records());
     let plain = bench.start("plain", &[])?;
     plain.runs(&["whoami"], "root\n")
+}
+
+/// A running container that nobody annotated: refused from the order on, until it is cleared. The
+/// container is named by name, by the first 12 characters of its id, and by the whole id.
+fn order(engine: &dyn Engine, machine: &Machine) -> Result<()> {
+    let bench = Bench::loaded(engine, machine)?;
+    let before = (execblock::bound_cgroups()?, records());
+    let name = "order-target";
+    let container = bench.start(name, &[])?;
+    container.is_unprotected()?;
+    let id = container.id()?;
+    let short: String = id.chars().take(12).collect();
+
+    execblock::run(&["deny", name, "whoami"])?.success()?;
+    container.is_protected()?;
+    execblock::run(&["deny", &short, "ls"])?.success()?;
+    container.refuses(&["ls"])?;
+    container.runs(&["id", "-u"], "0\n")?;
+    let status = execblock::run(&["status", &short, "--json"])?.success()?;
+    ensure!(status.stdout.contains(&id), "status: {}", status.said());
+
+    execblock::run(&["clear", &id])?.success()?;
+    container.is_unprotected()?;
+    container.runs(&["ls", "/etc"], "passwd\n")?;
+    let status = execblock::run(&["status", "--json"])?.success()?;
+    ensure!(!status.stdout.contains(&id), "status: {}", status.said());
+    nothing_left(&before)
 }

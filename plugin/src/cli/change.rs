@@ -1,0 +1,150 @@
+//! `execblock deny`, `allow` and `clear`: orders for a container that runs.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args as ClapArgs;
+use execblock::{
+    annotation::{self, Mode, Rule},
+    bind::Binder,
+    clock,
+    order::{Change, Until},
+    record::Record,
+    setup::{Options, Setup},
+};
+
+use super::{
+    Failure, USAGE, setup_failure,
+    target::{self, Target},
+};
+
+/// Refuse programs in a container that runs, on top of its annotations.
+///
+/// Holds at once and until the container ends, whether or not any process of
+/// execblock runs. CONTAINER is an id, the beginning of one, a name,
+/// NAMESPACE/POD/NAME, or cgroup:/PATH.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Deny {
+    /// The container.
+    container: String,
+    /// Names or absolute paths.
+    #[arg(required = true, value_name = "PROGRAM")]
+    programs: Vec<String>,
+    /// End by itself after this time, such as 10m or 1h30m.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    target: target::TargetArgs,
+}
+
+/// Lift what denies programs in a container that runs, for good or for a time.
+///
+/// A program is named as the rule that denies it is written.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Allow {
+    /// The container, as for deny.
+    container: String,
+    /// Names or absolute paths.
+    #[arg(required = true, value_name = "PROGRAM")]
+    programs: Vec<String>,
+    /// Deny again after this time, such as 10m or 1h30m.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    target: target::TargetArgs,
+}
+
+/// Take back what deny and allow ordered: a container's annotations hold alone.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Clear {
+    /// The container, as for deny.
+    container: String,
+    #[command(flatten)]
+    target: target::TargetArgs,
+}
+
+pub(crate) fn deny(args: &Deny) -> Result<ExitCode, Failure> {
+    let rules = rules(&args.programs)?;
+    refuse_no_time(args.time)?;
+    // A container that is not there must not leave programs loaded.
+    let target = args.target.find(&args.container)?;
+    Setup::default()
+        .load(Options::default())
+        .map_err(setup_failure)?;
+    change(&target, &Change::Deny(rules, until(args.time)))
+}
+
+pub(crate) fn allow(args: &Allow) -> Result<ExitCode, Failure> {
+    let rules = rules(&args.programs)?;
+    refuse_no_time(args.time)?;
+    let target = args.target.find(&args.container)?;
+    change(&target, &Change::Allow(rules, until(args.time)))
+}
+
+pub(crate) fn clear(args: &Clear) -> Result<ExitCode, Failure> {
+    change(&args.target.find(&args.container)?, &Change::Clear)
+}
+
+fn rules(programs: &[String]) -> Result<Vec<Rule>, Failure> {
+    let list =
+        annotation::parse_list(&programs.join(",")).map_err(|error| Failure::new(USAGE, error))?;
+    Ok(list.into_iter().collect())
+}
+
+fn refuse_no_time(time: Option<Duration>) -> Result<(), Failure> {
+    match time {
+        Some(time) if time.is_zero() => Err(Failure::new(
+            USAGE,
+            "--for 0s: expected a time that is longer, such as 10m",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Counted from now: finding and loading may have taken a while.
+fn until(time: Option<Duration>) -> Until {
+    time.map_or(Until::Cleared, |time| Until::At(clock::after(time)))
+}
+
+#[expect(clippy::print_stdout, reason = "the answer to the user")]
+fn change(target: &Target, change: &Change) -> Result<ExitCode, Failure> {
+    let record = Binder::new()?.change(
+        &target.owner,
+        target.place(),
+        target.annotations.as_ref(),
+        change,
+    )?;
+    println!("{}", said(&target.describe(), change, record.as_ref()));
+    if let Some(record) = record
+        && matches!(change, Change::Deny(..))
+        && record.mode()? == Mode::Audit
+    {
+        log::warn!(
+            "{} is in audit mode (annotation {}): its rules report and refuse nothing",
+            target.describe(),
+            annotation::MODE
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The answer: what changed, and what holds then.
+fn said(who: &str, change: &Change, record: Option<&Record>) -> String {
+    let listed = |rules: &[Rule]| {
+        let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        rules.join(", ")
+    };
+    let end = |until: &Until| match until {
+        Until::Cleared => String::new(),
+        Until::At(at) => format!(" until {}", super::time(*at)),
+    };
+    let left = match record {
+        None => "no rule holds".to_owned(),
+        Some(record) if record.deny.is_empty() => String::new(),
+        Some(record) => format!("its annotations deny {}", record.deny.join(", ")),
+    };
+    match change {
+        Change::Deny(rules, until) => format!("{who}: denied {}{}", listed(rules), end(until)),
+        Change::Allow(rules, until) => format!("{who}: allowed {}{}", listed(rules), end(until)),
+        Change::Clear => format!("{who}: {left}"),
+    }
+}

@@ -9,7 +9,8 @@ Usage: ./install.sh [--demo] [--prefix DIR]
 
   --demo         show it: one command under a rule, and where a containerd with
                  NRI is on the machine, a pod with an annotation
-  --prefix DIR   install DIR/bin/execblock (/usr/local)
+  --prefix DIR   install DIR/bin/execblock, DIR/bin/execblock-runc and
+                 DIR/libexec/execblock/execblock-hook (/usr/local)
 EOF
 }
 
@@ -45,17 +46,20 @@ cd "$(dirname "$0")"
 [ "$(id -u)" = 0 ] || fail "run it as root: it installs packages and loads eBPF programs"
 command -v cargo >/dev/null || fail "no cargo: https://rustup.rs installs it"
 
-# cargo needs a C compiler to link with.
-if ! command -v cc >/dev/null; then
-    say "installing a C compiler"
+# cargo needs a C compiler to link with, and the client of containerd protoc.
+if ! command -v cc >/dev/null || ! command -v protoc >/dev/null; then
+    say "installing a C compiler and protoc"
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends gcc libc6-dev
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+        gcc libc6-dev protobuf-compiler
 fi
 
 say "building"
-cargo build --release --locked --package execblock-cli
+cargo build --release --locked --package execblock-cli --package execblock-hooks
 binary=${CARGO_TARGET_DIR:-target}/release/execblock
 install -D -m 0755 "$binary" "$prefix/bin/execblock"
+install -D -m 0755 "$binary-runc" "$prefix/bin/execblock-runc"
+install -D -m 0755 "$binary-hook" "$prefix/libexec/execblock/execblock-hook"
 execblock=$prefix/bin/execblock
 say "installed $execblock ($("$execblock" --version))"
 

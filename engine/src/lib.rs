@@ -19,6 +19,7 @@ pub mod clock;
 mod entry;
 pub mod kernel;
 pub mod lock;
+#[cfg(feature = "lookup")]
 pub mod lookup;
 pub mod oci;
 pub mod order;

@@ -26,7 +26,8 @@ pub struct Owner {
     pub engine: String,
     /// Name of the pod; empty where there is none.
     pub pod: String,
-    /// Namespace of the pod; empty where there is none.
+    /// Namespace of the pod, or of containerd for a container that has no pod;
+    /// empty where there is none.
     pub namespace: String,
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 
 use execblock::{
+    annotation::{self, Spec},
     bind::{Binder, Unbound},
     cgroup::{CgroupError, Init},
     oci::{Config, Container, OciError, State},
@@ -41,8 +42,7 @@ pub enum Refusal {
 ///
 /// # Errors
 ///
-/// Where it can't be told whether the container is annotated, or where it is and
-/// its configuration is not understood.
+/// Where it can't be told whether the container is annotated.
 pub fn describe(state: State) -> Result<Container, Refusal> {
     let config = match &state.bundle {
         Some(bundle) => Config::of_bundle(bundle),
@@ -53,9 +53,8 @@ pub fn describe(state: State) -> Result<Container, Refusal> {
         (Ok(config), _) => Ok(Container::new(state, config)),
         // The state's are a copy of the configuration's. What is lost is the
         // cgroup that it asks for; the container's id finds most.
-        (Err(OciError::Io { .. }), Some(_)) => Ok(Container::new(state, Config::default())),
-        (Err(error @ OciError::Io { .. }), None) => Err(Refusal::Unknown(error.to_string())),
-        (Err(error), _) => Err(error.into()),
+        (Err(_), Some(_)) => Ok(Container::new(state, Config::default())),
+        (Err(error), None) => Err(Refusal::Unknown(error.to_string())),
     }
 }
 
@@ -65,13 +64,9 @@ pub fn describe(state: State) -> Result<Container, Refusal> {
 ///
 /// Where it has and can't be bound: the caller refuses it.
 pub fn bind(container: &Container) -> Result<bool, Refusal> {
-    let Some(spec) = container.spec()? else {
+    let Some(spec) = wanted(container)? else {
         return Ok(false);
     };
-    // Before any file is made: a user's container leaves nothing behind.
-    if let Some(who) = not_root() {
-        return Err(Refusal::NotRoot(first_key(container), who));
-    }
     let init = Init {
         pid: container.pid,
         cgroups_path: container.cgroups_path.as_deref(),
@@ -80,15 +75,31 @@ pub fn bind(container: &Container) -> Result<bool, Refusal> {
     Ok(true)
 }
 
+/// What its annotations ask for, and `None` where nothing.
+///
+/// # Errors
+///
+/// Where they are not understood, or this process can't do it.
+pub fn wanted(container: &Container) -> Result<Option<Spec>, Refusal> {
+    let Some(spec) = container.spec()? else {
+        return Ok(None);
+    };
+    // Before any file is made: a user's container leaves nothing behind.
+    match not_root() {
+        Some(who) => Err(Refusal::NotRoot(first_key(container), who)),
+        None => Ok(Some(spec)),
+    }
+}
+
 fn first_key(container: &Container) -> String {
     let mut keys = container.annotations.keys();
-    keys.find(|key| key.starts_with(execblock::annotation::PREFIX))
+    keys.find(|key| key.starts_with(annotation::PREFIX))
         .cloned()
         .unwrap_or_default()
 }
 
 /// Who this process is, where it is not the machine's root.
-fn not_root() -> Option<&'static str> {
+pub(crate) fn not_root() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
         return Some("a user");
     }

@@ -1,7 +1,7 @@
 //! The OCI hook: one entry for `createRuntime` and `poststop`, told apart by the
 //! status in the state that the runtime gives on standard input.
 
-use std::io::Read;
+use std::{io::Read, path::Path};
 
 use execblock::oci::{self, OciError, State};
 
@@ -55,10 +55,7 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
     // Closed: who calls this hook does so because of an annotation, and what is
     // no state can't be told from an annotated container's.
     let state = State::parse(&oci::read_bounded(input, "standard input")?)?;
-    // A restored container is "stopped" to runc until it runs, and has a process;
-    // at poststop there is none.
-    let is_restored = state.status == "stopped" && state.pid > 0;
-    if state.status == "stopped" && !is_restored {
+    if state.status == "stopped" && !is_restored(&state) {
         return Ok(Done::Stopped(bind::unbind(&state.id).err()));
     }
     let who = format!("container {:?}", state.id);
@@ -73,10 +70,17 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
         return Ok(Done::NotOurs);
     }
     // crun says "created" where the specification has "creating".
-    if !matches!(status.as_str(), "creating" | "created") && !is_restored {
+    if !matches!(status.as_str(), "creating" | "created" | "stopped") {
         // Closed: the container runs or will run, and nothing else binds it.
         return Err(HookError::Stage { who, status });
     }
     let bound = bind::bind(&container).map_err(refused)?;
     Ok(if bound { Done::Bound } else { Done::NotOurs })
+}
+
+/// Where runc restores a container it gives createRuntime hooks the status of a
+/// container without a process, and the id of the process that is being restored
+/// (`criuNotifications`, "setup-namespaces"). At poststop there is none.
+fn is_restored(state: &State) -> bool {
+    state.pid > 0 && Path::new(&format!("/proc/{}", state.pid)).exists()
 }

@@ -4,6 +4,12 @@
 //! Neither needs a daemon, and neither does more for a container without our
 //! annotations than find out that it has none.
 
+pub mod args;
 pub mod bind;
 pub mod caller;
 pub mod hook;
+pub mod inject;
+pub mod known;
+pub mod real;
+pub mod report;
+pub mod wrapper;

@@ -1,5 +1,16 @@
-//! Runtime wrapper.
+//! Runtime wrapper: stands in front of an OCI runtime, binds annotated
+//! containers before their first program runs, and is invisible otherwise.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use execblock_hooks::wrapper;
+
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    // Closed: a panic refuses what was asked for.
+    let status = catch_unwind(AssertUnwindSafe(|| wrapper::run(&argv)));
+    status.map_or(ExitCode::FAILURE, ExitCode::from)
 }

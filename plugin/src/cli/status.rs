@@ -4,8 +4,9 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use execblock::{
-    bind::{Binder, Bound, Place},
+    bind::{BindError, Binder, Bound, Place},
     clock,
+    kernel::PinError,
     order::{Line, Origin},
     policy::rule_id,
     record::{Owner, RecordError},
@@ -75,7 +76,13 @@ struct ShownRule {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let binder = Binder::new()?;
-    let mut bound = binder.bound()?;
+    let mut bound = match binder.bound() {
+        Err(BindError::Pin(error @ PinError::NotLoaded(_))) => {
+            log::warn!("{error}");
+            Vec::new()
+        }
+        bound => bound?,
+    };
     let mut shown = Vec::new();
     if let Some(query) = &args.container {
         let target = args.target.find(query)?;
@@ -124,7 +131,7 @@ fn unprotected(args: &target::TargetArgs, bound: &[Bound]) -> Vec<Shown> {
             .any(|record| record.owner.container == id)
     };
     let missing = found.into_iter().filter(|found| {
-        found.running && !found.annotations.is_empty() && !is_bound(&found.owner.container)
+        found.is_running() && !found.annotations.is_empty() && !is_bound(&found.owner.container)
     });
     missing
         .map(|found| Shown {

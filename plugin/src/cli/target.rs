@@ -68,6 +68,8 @@ impl Target {
                 cgroups_path: cgroups_path.as_deref(),
             }),
             lookup::Place::Cgroup(path) => Place::Cgroup(path),
+            // Only what runs is found.
+            lookup::Place::Nowhere => Place::Cgroup(""),
         }
     }
 

@@ -9,7 +9,6 @@ mod wrapper;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -215,9 +214,10 @@ fn is_refused(output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Whether a record of this container lies in the run directory.
+/// Whether a record of this container lies in the run directory, `ID.CGROUP.json`.
 fn has_record(id: &str) -> bool {
-    Path::new(RECORDS).join(format!("{id}.json")).exists()
+    let begin = format!("{id}.");
+    records().iter().any(|name| name.starts_with(&begin))
 }
 
 /// The names of all records.

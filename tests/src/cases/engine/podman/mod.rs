@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Pid;
 
-use super::{Annotations, Bench, Container, Engine, RECORDS, shared, wrapper};
+use super::{Annotations, Bench, Container, Engine, RECORDS, has_record, shared, wrapper};
 use crate::cases::Case;
 use crate::containerd::{self, IMAGE};
 use crate::machine::Machine;
@@ -203,19 +203,10 @@ fn install_hook() -> Result<()> {
     fs::write(format!("{HOOKS}/execblock.json"), hook.to_string()).context(HOOKS)
 }
 
-/// What our record says of a container, if there is one.
-fn record(id: &str) -> Result<Option<serde_json::Value>> {
-    match fs::read(Path::new(RECORDS).join(format!("{id}.json"))) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).context(RECORDS),
-    }
-}
-
 /// Waits until nothing is known of the container. Podman forgets it after its command has ended.
 fn until_forgotten(id: &str) -> Result<()> {
     process::until(super::LIMIT, "the record to go", || {
-        Ok(record(id)?.is_none().then_some(()))
+        Ok((!has_record(id)).then_some(()))
     })
 }
 
@@ -223,11 +214,8 @@ impl Container<'_> {
     /// The path under which it is bound, which its record says as well.
     fn bound_path(&self) -> Result<String> {
         let id = self.bound_id()?;
-        let record = record(&self.id()?)?.context("no record of it")?;
-        ensure!(
-            record["cgroup"] == id,
-            "{id} is bound, the record says {record}"
-        );
+        let file = format!("{RECORDS}/{}.{id}.json", self.id()?);
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&file).context(file)?)?;
         let path = record["path"].as_str().context("a record without a path")?;
         Ok(path.to_owned())
     }

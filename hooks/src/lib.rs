@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod bind;
+pub mod caller;
 pub mod hook;
 pub mod inject;
 pub mod known;

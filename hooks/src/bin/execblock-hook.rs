@@ -7,7 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use execblock_hooks::hook::{self, Done};
+use execblock_hooks::{
+    caller,
+    hook::{self, Done},
+};
 
 const HELP: &str = "\
 execblock-hook: OCI hook for the stages createRuntime and poststop
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Ok(Ok(_)) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             complain(&error.to_string());
+            caller::tell(&line(&error.to_string()));
             ExitCode::FAILURE
         }
         Err(_panic) => ExitCode::FAILURE,
@@ -56,8 +60,12 @@ fn say(text: &str) {
     print!("{text}");
 }
 
-/// One line: engines show the last one.
 #[expect(clippy::print_stderr, reason = "where runtimes look for reasons")]
 fn complain(text: &str) {
-    eprintln!("execblock-hook: {}", text.replace('\n', " "));
+    eprintln!("{}", line(text));
+}
+
+/// One line: engines show the last one.
+fn line(text: &str) -> String {
+    format!("execblock-hook: {}", text.replace('\n', " "))
 }

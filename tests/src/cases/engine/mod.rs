@@ -4,6 +4,7 @@
 mod ctr;
 mod docker;
 mod faults;
+mod podman;
 mod shared;
 mod wrapper;
 
@@ -66,6 +67,7 @@ trait Engine {
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let mut cases = ctr::cases(machine);
     cases.extend(docker::cases(machine));
+    cases.extend(podman::cases(machine));
     cases
 }
 

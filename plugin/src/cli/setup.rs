@@ -40,10 +40,13 @@ pub(crate) struct Args {
     /// Where execblock-hook is installed.
     #[arg(long, value_name = "PATH")]
     hook: Option<PathBuf>,
-    /// Below which directory the files are.
-    #[arg(long, hide = true, default_value = "/")]
-    root: PathBuf,
+    /// Below which directory the files are; no engine is asked then.
+    #[arg(long, hide = true)]
+    root: Option<PathBuf>,
 }
+
+/// Read after most others, so that the others' directories are known.
+const CRIO_DROP_IN: &str = "/etc/crio/crio.conf.d/90-execblock.conf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Engine {
@@ -60,8 +63,8 @@ impl Engine {
             Self::Containerd => "next: systemctl restart containerd, then run execblock nri",
             Self::Crio => "next: systemctl restart crio",
             Self::Podman => {
-                "next: nothing to restart; containers that run keep what they have; rootless Podman \
-                 is not covered"
+                "next: nothing to restart, containers made from now on have the hook; rootless \
+                 Podman is not covered: its hooks can't write root's maps"
             }
             // runtimes and default-runtime are among what dockerd reloads.
             Self::Docker => "next: systemctl reload docker, then docker run --runtime execblock …",
@@ -71,6 +74,13 @@ impl Engine {
 
 #[expect(clippy::print_stdout, reason = "the answer to the user")]
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if !args.dry_run && args.is_this_machine() && !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(
+            FAILED,
+            "an engine's configuration is root's: run it as root, or with --dry-run to see what it \
+             would change",
+        ));
+    }
     let edits = match args.engine {
         Engine::Containerd => args.containerd()?,
         Engine::Docker => args.docker()?,
@@ -90,7 +100,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     for edit in &edits {
-        edit.write()?;
+        let staged = edit.stage()?;
+        if args.is_this_machine() && edit.after.is_some() {
+            args.check(edit, staged.path())?;
+        }
+        edit.apply(staged)?;
         if edit.before.is_some() {
             println!("what was there is in {}", edit.backup().display());
         }
@@ -100,8 +114,56 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 impl Args {
+    fn is_this_machine(&self) -> bool {
+        self.root.is_none()
+    }
+
     fn below_root(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        root.join(path.trim_start_matches('/'))
+    }
+
+    /// Lets the engine read the new text, where it is installed and can. Closed:
+    /// what it does not take is not put in place.
+    fn check(&self, edit: &Edit, staged: &Path) -> Result<(), Failure> {
+        let mut command = match self.engine {
+            Engine::Containerd => Command::new("containerd"),
+            Engine::Docker => Command::new("dockerd"),
+            Engine::Crio | Engine::Podman => return Ok(()),
+        };
+        match self.engine {
+            Engine::Containerd => command.arg("--config").arg(staged).args(["config", "dump"]),
+            _ => command.args(["--validate", "--config-file"]).arg(staged),
+        };
+        let Ok(output) = command.output() else {
+            log::warn!("{command:?} could not be started: the engine has not read the new file");
+            return Ok(());
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Docker before 23 has no --validate.
+        if said.contains("unknown flag: --validate") {
+            return Ok(());
+        }
+        let path = edit.path.display();
+        if !output.status.success() {
+            let message = format!("{path}: the engine refuses the new text: {}", said.trim());
+            return Err(Failure::new(
+                FAILED,
+                format!("{message}; nothing was changed"),
+            ));
+        }
+        let dump = String::from_utf8_lossy(&output.stdout);
+        let is_lost = self.engine == Engine::Containerd && !dump.contains("runtimes.execblock");
+        if is_lost && !self.remove {
+            return Err(Failure::new(
+                FAILED,
+                format!(
+                    "{path}: a file under `imports` replaces the table with our runtime: name that \
+                     file by --config; nothing was changed"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     fn config(&self, usual: &str) -> PathBuf {
@@ -143,15 +205,39 @@ impl Args {
         let usual = vec![hooks_d::DIR.into()];
         let dir = dirs.unwrap_or(usual).pop();
         let dir = dir.unwrap_or_else(|| hooks_d::DIR.into());
-        self.hook_edit(&self.below_root(&dir.to_string_lossy()))
+        let dir = self.below_root(&dir.to_string_lossy());
+        if self.remove && self.below_root(CRIO_DROP_IN).exists() {
+            log::warn!(
+                "{} stays: CRI-O reads it too (execblock setup crio --remove)",
+                dir.display()
+            );
+            return Ok(Vec::new());
+        }
+        self.hook_edit(&dir)
     }
 
     fn crio(&self) -> Result<Vec<Edit>, Failure> {
-        let drop_in = self.below_root("/etc/crio/crio.conf.d/90-execblock.conf");
+        let drop_in = self.below_root(CRIO_DROP_IN);
         let main = self.config("/etc/crio/crio.conf");
         let others = drop_ins(&self.below_root("/etc/crio/crio.conf.d"))
             .into_iter()
             .filter(|path| *path != drop_in);
+        let others: Vec<PathBuf> = others.collect();
+        let later = others.iter().filter(|path| **path > drop_in).cloned();
+        if let Some(last) = dirs(later, hooks_d::crio_dirs)?
+            && !last.iter().any(|dir| dir == Path::new(hooks_d::DIR))
+            && !self.remove
+        {
+            // Closed: the later one would win, and no hook be called.
+            return Err(Failure::new(
+                FAILED,
+                format!(
+                    "a file after {} sets crio.runtime.hooks_dir to {last:?}: add {:?} to it",
+                    drop_in.display(),
+                    hooks_d::DIR
+                ),
+            ));
+        }
         let dirs = dirs([main].into_iter().chain(others), hooks_d::crio_dirs)?;
         let dirs = dirs.unwrap_or_else(|| vec![hooks_d::PACKAGED_DIR.into()]);
         let before = files::read(&drop_in)?;

@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
 use similar::TextDiff;
+use tempfile::NamedTempFile;
 
 /// A file as it is, and as it is to be; `None` where it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,53 +73,59 @@ impl Edit {
         name.into()
     }
 
-    /// Keeps what was there, unless an earlier edit has, and replaces the file as
-    /// a whole. A link's target is replaced, not the link.
-    pub(crate) fn write(&self) -> Result<(), FileError> {
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_new| self.path.clone());
-        if let Some(before) = &self.before {
-            let backup = self.backup();
-            if !backup.exists() {
-                replace(&backup, before, &path)?;
-            }
+    /// The new text as a whole file beside the old one, with its mode and owner.
+    pub(crate) fn stage(&self) -> Result<NamedTempFile, FileError> {
+        let path = self.target();
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(dir).map_err(failed("mkdir", dir))?;
+        let text = self.after.as_deref().unwrap_or_default();
+        whole(text, dir, &path).map_err(failed("write beside", &path))
+    }
+
+    /// Keeps what was there, unless an earlier edit has, and puts the staged file
+    /// in its place.
+    pub(crate) fn apply(&self, staged: NamedTempFile) -> Result<(), FileError> {
+        let path = self.target();
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let backup = self.backup();
+        if let Some(before) = &self.before
+            && !backup.exists()
+        {
+            whole(before, dir, &path)
+                .and_then(|kept| Ok(kept.persist(&backup).map(drop)?))
+                .map_err(failed("write", &backup))?;
         }
-        match &self.after {
-            Some(after) => {
-                if let Some(dir) = path.parent() {
-                    fs::create_dir_all(dir).map_err(failed("mkdir", dir))?;
-                }
-                replace(&path, after, &path)
-            }
-            None if self.before.is_none() => Ok(()),
-            None => fs::remove_file(&path).map_err(failed("unlink", &path)),
+        if self.after.is_some() {
+            let put = staged.persist(&path).map_err(|error| error.error);
+            put.map(drop).map_err(failed("replace", &path))
+        } else {
+            fs::remove_file(&path).map_err(failed("unlink", &path))
         }
+    }
+
+    /// A link's target is replaced, not the link.
+    fn target(&self) -> PathBuf {
+        fs::canonicalize(&self.path).unwrap_or_else(|_new| self.path.clone())
     }
 }
 
-/// Writes a whole file, with mode and owner as `like` has them.
-fn replace(path: &Path, text: &str, like: &Path) -> Result<(), FileError> {
-    let mut new = path.to_path_buf().into_os_string();
-    new.push(".execblock-new");
-    let new = PathBuf::from(new);
-    let written = (|| {
-        let mut file = fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        let mode = match fs::metadata(like) {
-            Ok(found) => {
-                std::os::unix::fs::fchown(&file, Some(found.uid()), Some(found.gid()))?;
-                found.mode() & 0o7777
-            }
-            Err(_new) => 0o644,
-        };
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    })();
-    written.map_err(|error| {
-        // Half a file is nobody's.
-        fs::remove_file(&new).ok();
-        failed("write", path)(error)
-    })
+/// A file that is on the disk, with mode and owner as `like` has them.
+fn whole(text: &str, dir: &Path, like: &Path) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .prefix(".execblock-")
+        .tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    let mode = match fs::metadata(like) {
+        Ok(found) => {
+            fchown(file.as_file(), Some(found.uid()), Some(found.gid()))?;
+            found.mode() & 0o7777
+        }
+        Err(_new) => 0o644,
+    };
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -133,6 +140,10 @@ mod tests {
         }
     }
 
+    fn write(edit: &Edit) {
+        edit.apply(edit.stage().unwrap()).unwrap();
+    }
+
     #[test]
     fn a_file_is_replaced_with_its_mode_and_kept_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -141,9 +152,9 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        edit(&link, Some("one\n"), Some("two\n")).write().unwrap();
+        write(&edit(&link, Some("one\n"), Some("two\n")));
         let second = edit(&link, Some("two\n"), Some("three\n"));
-        second.write().unwrap();
+        write(&second);
         assert_eq!(read(&path).unwrap().as_deref(), Some("three\n"));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -155,9 +166,9 @@ mod tests {
     fn files_come_and_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        edit(&path, None, Some("x\n")).write().unwrap();
+        write(&edit(&path, None, Some("x\n")));
         assert_eq!(read(&path).unwrap().as_deref(), Some("x\n"));
-        edit(&path, Some("x\n"), None).write().unwrap();
+        write(&edit(&path, Some("x\n"), None));
         assert_eq!(read(&path).unwrap(), None);
     }
 

@@ -1,3 +1,5 @@
+//! States, configurations and owners of containers, by table.
+
 use proptest::prelude::*;
 
 use super::*;

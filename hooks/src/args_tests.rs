@@ -1,3 +1,5 @@
+//! Command lines of both dialects, by table.
+
 use super::*;
 
 fn words(line: &str) -> Vec<OsString> {

@@ -131,7 +131,12 @@ pub enum Left {
 ///
 /// Where it stays bound, which is the safe side: nobody should fail for it.
 pub fn unbind(container: &str) -> Result<bool, Left> {
-    match Binder::new()?.unbind_container(container)? {
+    let binder = match Binder::new() {
+        // Nothing can be bound on such a machine.
+        Err(CgroupError::NoUnified) => return Ok(false),
+        binder => binder?,
+    };
+    match binder.unbind_container(container)? {
         Unbound::Unknown => Ok(false),
         Unbound::Done => Ok(true),
         Unbound::InUse => Err(Left::Populated(container.to_owned())),

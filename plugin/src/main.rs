@@ -3,6 +3,7 @@
 
 mod cli;
 mod daemon;
+mod engines;
 mod nri;
 mod report;
 

@@ -98,3 +98,90 @@ fn help_tells_the_exit_statuses() {
         .code(0)
         .stdout(contains(env!("CARGO_PKG_VERSION")));
 }
+
+/// A root with an engine's files, and programs of ours to name.
+fn setup(root: &std::path::Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
+    let program = env!("CARGO_BIN_EXE_execblock");
+    let mut command = execblock();
+    command.arg("setup").args(arguments);
+    command.arg("--root").arg(root);
+    // Any file that is there will do.
+    command.args(["--wrapper", program, "--hook", program]);
+    command.assert()
+}
+
+#[test]
+fn setup_shows_a_diff_writes_once_and_takes_it_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let file = root.join("etc/docker/daemon.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let before = "{\n  \"debug\": true\n}\n";
+    std::fs::write(&file, before).unwrap();
+    let read = || std::fs::read_to_string(&file).unwrap();
+
+    let shown = contains("+    \"execblock\"").and(contains("+++ "));
+    setup(root, &["docker", "--dry-run"])
+        .success()
+        .stdout(shown);
+    assert_eq!(read(), before);
+    let next = contains("daemon.json.execblock-backup").and(contains("reload docker"));
+    setup(root, &["docker"]).success().stdout(next);
+    assert!(read().contains("execblock"));
+    // The test's program is no wrapper by its name, so it is not followed.
+    std::fs::write(
+        &file,
+        read().replace(env!("CARGO_BIN_EXE_execblock"), "/x/execblock-runc"),
+    )
+    .unwrap();
+    setup(root, &["docker", "--remove"]).success();
+    assert_eq!(read(), before);
+    setup(root, &["docker", "--remove"])
+        .success()
+        .stdout("nothing to change\n");
+}
+
+#[test]
+fn setup_writes_the_hook_where_podman_and_cri_o_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let own = root.join("etc/crio/crio.conf.d");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(
+        own.join("10-site.conf"),
+        "[crio.runtime]\nhooks_dir = [\"/site/hooks.d\"]\n",
+    )
+    .unwrap();
+    setup(root, &["crio"])
+        .success()
+        .stdout(contains("restart crio"));
+    let drop_in = std::fs::read_to_string(own.join("90-execblock.conf")).unwrap();
+    assert!(
+        drop_in.contains("[\"/site/hooks.d\", \"/etc/containers/oci/hooks.d\"]"),
+        "{drop_in}"
+    );
+    let hook = root.join("etc/containers/oci/hooks.d/execblock.json");
+    let text = std::fs::read_to_string(&hook).unwrap();
+    assert!(text.contains("createRuntime") && text.contains(env!("CARGO_BIN_EXE_execblock")));
+    // A hook of somebody else's is left alone.
+    std::fs::write(&hook, "{\"hook\": {\"path\": \"/other\"}}").unwrap();
+    setup(root, &["podman"])
+        .code(1)
+        .stderr(contains("is not execblock-hook"));
+}
+
+#[test]
+fn setup_changes_nothing_that_it_does_not_understand() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let file = root.join("config.toml");
+    std::fs::write(&file, "version = 1\n").unwrap();
+    let config = file.to_str().unwrap();
+    setup(root, &["containerd", "--config", config])
+        .code(1)
+        .stderr(
+            contains("version: found 1, expected version = 2").and(contains("nothing was changed")),
+        );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "version = 1\n");
+    setup(root, &["lxc"]).code(2);
+}

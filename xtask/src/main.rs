@@ -2,6 +2,7 @@
 //! shell script or a makefile would do, with types and tests.
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod bench;
 mod ebpf;
 mod host;
 mod object_file;
@@ -29,6 +30,8 @@ enum Command {
     Vm(vm::Arguments),
     /// Run all tests: this machine's, then the virtual machines'
     Test(test::Arguments),
+    /// Measure what execblock costs
+    Bench(bench::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
     Tidy,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

@@ -9,7 +9,8 @@ use containerd_client::{
         Container, ListContainersRequest, ListNamespacesRequest, ListTasksRequest,
         containers_client::ContainersClient, tasks_client::TasksClient,
     },
-    tonic::{Request, Status, transport::Channel},
+    tonic::{self, Request, transport::Channel},
+    types::v1::{Process, Status},
 };
 
 use super::{Found, not_there};
@@ -65,7 +66,7 @@ async fn of_namespace(channel: Channel, namespace: &str) -> Result<Vec<Found>, B
         .await?
         .into_inner()
         .tasks;
-    let pids: HashMap<String, u32> = tasks.into_iter().map(|task| (task.id, task.pid)).collect();
+    let pids = pids(tasks);
     let mut containers = ContainersClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     // One after the other: a list of many would be longer than a message may be.
     let mut stream = containers
@@ -79,6 +80,15 @@ async fn of_namespace(channel: Channel, namespace: &str) -> Result<Vec<Found>, B
         found.extend(of_container(&container, pid, namespace));
     }
     Ok(found)
+}
+
+/// Process ids by container. An ended task keeps its own until it is deleted; the
+/// number may be another process's by then.
+fn pids(tasks: Vec<Process>) -> HashMap<String, u32> {
+    let alive = tasks
+        .into_iter()
+        .filter(|task| task.status() != Status::Stopped);
+    alive.map(|task| (task.id, task.pid)).collect()
 }
 
 fn request<T>(message: T, namespace: &str) -> Result<Request<T>, Box<dyn Error>> {
@@ -126,7 +136,7 @@ fn of_container(container: &Container, pid: u32, namespace: &str) -> Option<Foun
 
 /// The last cause says what it was: "transport error" does not.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    if let Some(status) = error.downcast_ref::<Status>() {
+    if let Some(status) = error.downcast_ref::<tonic::Status>() {
         return format!("{}: {}", status.code(), status.message());
     }
     let mut last = error;
@@ -135,3 +145,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     }
     last.to_string()
 }
+
+#[cfg(test)]
+#[path = "containerd_tests.rs"]
+mod tests;

@@ -249,10 +249,20 @@ impl Sources {
     }
 }
 
-/// Two with one id are the same, unless both run and are other processes.
+/// Two with one id are the same, unless both run and are other processes, or
+/// they are in two namespaces of containerd, where ids are only unique in each.
+/// Docker's own directory names no namespace.
 fn add(all: &mut Vec<Found>, one: Found) {
+    let apart = |known: &Owner, one: &Owner| {
+        let spaces = [&known.namespace, &one.namespace];
+        known.pod.is_empty()
+            && one.pod.is_empty()
+            && spaces.iter().all(|space| !space.is_empty())
+            && spaces[0] != spaces[1]
+    };
     let same = |known: &Found| {
         known.owner.container == one.owner.container
+            && !apart(&known.owner, &one.owner)
             && match (&known.place, &one.place) {
                 (Place::Init { pid: known, .. }, Place::Init { pid, .. }) => known == pid,
                 _ => true,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GRAPHROOT/DRIVER-containers/containers.json, volatile-containers.json
+//! RUNROOT/DRIVER-containers/volatile-containers.json    with transient_store
 //! RUNROOT/DRIVER-containers/ID/userdata/pidfile
 //! RUNROOT or GRAPHROOT/DRIVER-containers/ID/userdata/config.json
 //! ```
@@ -60,8 +61,13 @@ pub(super) fn list(graph: &Path, run: &Path) -> Result<Vec<Found>, String> {
     let drivers = names(graph)?.into_iter();
     let mut found = Vec::new();
     for driver in drivers.filter(|name| name.ends_with("-containers")) {
-        for file in ["containers.json", "volatile-containers.json"] {
-            let text = read(&graph.join(&driver).join(file)).unwrap_or_default();
+        let volatile = "volatile-containers.json";
+        for (root, file) in [
+            (graph, "containers.json"),
+            (graph, volatile),
+            (run, volatile),
+        ] {
+            let text = read(&root.join(&driver).join(file)).unwrap_or_default();
             // One that is being written is read the next time.
             let entries: Vec<Entry> = serde_json::from_slice(&text).unwrap_or_default();
             let entries = entries.into_iter();

@@ -232,3 +232,47 @@ fn a_socket_that_nobody_serves_is_told() {
         .unwrap();
     assert!(containerd.answer.contains("refused"), "{containerd}");
 }
+
+#[test]
+fn an_id_in_two_namespaces_is_two_containers() {
+    let one = |namespace: &str, place: Place| Found {
+        owner: Owner {
+            container: "web".into(),
+            namespace: namespace.into(),
+            ..Owner::default()
+        },
+        place,
+        annotations: BTreeMap::new(),
+    };
+    let runs = Place::Init {
+        pid: 7,
+        cgroups_path: None,
+    };
+    for (second, count) in [("two", 2), ("one", 1), ("", 1)] {
+        let mut all = Vec::new();
+        add(&mut all, one("one", Place::Nowhere));
+        add(&mut all, one(second, runs.clone()));
+        assert_eq!(all.len(), count, "{second}");
+        let running = all.iter().find(|found| found.is_running()).unwrap();
+        // The one that runs is not told to be in the other's namespace.
+        assert!(
+            running.owner.namespace != "one" || count == 1,
+            "{running:?}"
+        );
+    }
+}
+
+#[test]
+fn containers_of_a_transient_store_are_listed_in_the_run_root() {
+    let (_dir, sources) = sources();
+    let below = |root: &Path, file: &str| root.join("overlay-containers").join(file);
+    write(&below(&sources.storage, "containers.json"), &json!([]));
+    write(
+        &below(&sources.storage_run, "volatile-containers.json"),
+        &json!([{"id": id('4'), "names": ["brief"], "metadata": "{}"}]),
+    );
+    let userdata = below(&sources.storage_run, &id('4')).join("userdata");
+    fs::create_dir_all(&userdata).unwrap();
+    fs::write(userdata.join("pidfile"), own_pid().to_string()).unwrap();
+    assert_eq!(sources.find("brief").unwrap().owner.container, id('4'));
+}

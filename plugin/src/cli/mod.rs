@@ -5,6 +5,7 @@ mod doctor;
 mod load;
 mod nri;
 mod run;
+mod setup;
 mod status;
 mod target;
 mod unload;
@@ -44,6 +45,7 @@ enum Command {
     Clear(change::Clear),
     Status(status::Args),
     Doctor(doctor::Args),
+    Setup(setup::Args),
     Load(load::Args),
     Nri(nri::Args),
     Unload(unload::Args),
@@ -128,6 +130,7 @@ impl Cli {
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Nri(args) => nri::run(args),
             Command::Unload(args) => unload::run(args),

@@ -3,12 +3,14 @@
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::process::Pid;
 
-use super::{Annotations, Engine, shared, wrapper};
+use super::shared::{self, BINDS, ORDER, ORDERS, REFUSES};
+use super::{Annotations, Bench, DENY, Engine, faults, wrapper};
 use crate::cases::Case;
 use crate::containerd;
+use crate::harness::Skip;
 use crate::machine::Machine;
 use crate::process::{self, Output};
 
@@ -19,14 +21,54 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     if machine.has_systemd() {
         return Vec::new();
     }
-    let mut cases = Vec::new();
-    for (name, binary) in [("ctr", wrapper::RUNC), ("ctr-crun", wrapper::CRUN)] {
-        cases.extend(shared::all(Ctr { name, binary }, shared::BINDS));
+    let with_runc = match machine.userland.as_str() {
+        "forky" => vec![REFUSES, ORDER],
+        _ => [BINDS, ORDERS].concat(),
+    };
+    let mut cases = shared::all(CTR, &with_runc);
+    if machine.release() != "forky" {
+        let crun = Ctr {
+            name: "ctr-crun",
+            binary: wrapper::CRUN,
+        };
+        cases.extend(shared::all(crun, &[REFUSES]));
+    }
+    if machine.release() == "trixie" {
+        cases.push(Case::slow("ctr/faulty-runtime", faults::case));
+        cases.push(Case::slow("ctr/restore", restore));
     }
     cases
 }
 
-struct Ctr {
+/// With runc.
+pub(super) const CTR: Ctr = Ctr {
+    name: "ctr",
+    binary: wrapper::RUNC,
+};
+
+/// Checkpointed, removed, and restored under its name: create and start in one, so that the wrapper
+/// has to leave a hook in the bundle.
+fn restore(machine: &Machine) -> Result<()> {
+    const REF: &str = "vmtest.local/checkpoint:1";
+    let check = process::run(process::command("criu").arg("check"))?;
+    if !check.status.success() {
+        bail!(Skip(format!(
+            "CRIU can't run on this kernel: {}",
+            check.said()
+        )));
+    }
+    let bench = Bench::loaded(&CTR, machine)?;
+    let name = "restored";
+    let container = bench.start(name, DENY)?;
+    container.is_protected()?;
+    ctr(&["containers", "checkpoint", "--task", "--image", name, REF])?.success()?;
+    container.remove()?;
+    ctr(&["containers", "restore", "--live", name, REF])?.success()?;
+    container.bound_id()?;
+    container.is_protected()
+}
+
+pub(super) struct Ctr {
     name: &'static str,
     /// The runtime, as `--runc-binary` names it.
     binary: &'static str,

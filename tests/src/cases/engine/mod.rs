@@ -3,6 +3,7 @@
 
 mod ctr;
 mod docker;
+mod faults;
 mod podman;
 mod shared;
 mod wrapper;

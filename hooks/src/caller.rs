@@ -3,15 +3,15 @@
 //!
 //! runc puts the hook's standard error into its own error. crun gives its hooks
 //! /dev/null, so that "error executing hook (exit code: 1)" is all that a user
-//! sees. What it would be told by is the runtime's: its log, which engines read
-//! after a failure, and its standard error.
+//! sees. What engines read after a failure is the runtime's: its log, and its
+//! standard error.
 //!
 //! Podman shows the log where that is one JSON value, and the runtime's standard
 //! error where it is not (libpod `readConmonPipeData`, conmon `runtime stderr`):
 //! our line before crun's makes it show the latter, which has both.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::Write as _,
     os::unix::{
@@ -19,28 +19,32 @@ use std::{
         fs::{FileTypeExt as _, MetadataExt as _},
         process::parent_id,
     },
-    path::{Path, PathBuf},
 };
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::{args::Invocation, report};
+
 /// Major and minor number of /dev/null.
 const NULL: (u32, u32) = (1, 3);
 
-/// Writes the line where the caller's caller looks, unless our own standard
-/// error goes somewhere.
-///
-/// Failing to is no reason to fail: the container is refused with or without.
+/// Writes the line where the caller's caller looks, unless our own standard error
+/// goes somewhere. Where that fails nothing is left to tell it to, and the
+/// container is refused all the same.
 pub fn tell(line: &str) {
     if !is_null("/proc/self/fd/2") {
         return;
     }
     let parent = parent_id();
-    let words = fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
-    if let Some(log) = Log::of_command_line(&words) {
-        append(&log.path, &log.line(line));
+    let words = words(&fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default());
+    let runtime = Invocation::parse(words.get(1..).unwrap_or_default());
+    drop(report::to_log(&runtime, line));
+    // A pipe that nobody may be reading: without waiting.
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let stderr = format!("/proc/{parent}/fd/2");
+    if let Ok(stderr) = rustix::fs::open(stderr, flags, Mode::empty()) {
+        drop(File::from(stderr).write_all(format!("{line}\n").as_bytes()));
     }
-    append(Path::new(&format!("/proc/{parent}/fd/2")), line);
 }
 
 fn is_null(path: &str) -> bool {
@@ -51,54 +55,13 @@ fn is_null(path: &str) -> bool {
     })
 }
 
-/// To a file that is there, or to a pipe that nobody may be reading: without
-/// waiting.
-fn append(path: &Path, line: &str) {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
-        // Nothing else is left to tell it to.
-        drop(File::from(file).write_all(format!("{line}\n").as_bytes()));
-    }
-}
-
-/// The runtime's `--log`, and whether it has lines of JSON.
-#[derive(Debug, PartialEq, Eq)]
-struct Log {
-    path: PathBuf,
-    is_json: bool,
-}
-
-impl Log {
-    /// From the runtime's words, each ended by a zero byte. The options are runc's
-    /// as well as crun's; crun may have a `file:` before the path.
-    fn of_command_line(words: &[u8]) -> Option<Self> {
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        let value = |name: &str| {
-            words.iter().enumerate().find_map(|(at, word)| {
-                let rest = word.strip_prefix(name.as_bytes())?;
-                match rest {
-                    [] => words.get(at + 1).copied(),
-                    [b'=', value @ ..] => Some(value),
-                    _ => None,
-                }
-            })
-        };
-        let path = value("--log")?;
-        let path = path.strip_prefix(b"file:").unwrap_or(path);
-        // `journald:NAME` and `syslog:NAME` are no files.
-        path.starts_with(b"/").then(|| Self {
-            path: PathBuf::from(OsStr::from_bytes(path)),
-            is_json: value("--log-format") == Some(b"json"),
-        })
-    }
-
-    fn line(&self, text: &str) -> String {
-        if self.is_json {
-            serde_json::json!({ "level": "error", "msg": text }).to_string()
-        } else {
-            text.to_owned()
-        }
-    }
+/// Each is ended by a zero byte.
+fn words(command_line: &[u8]) -> Vec<OsString> {
+    let words = command_line.strip_suffix(&[0]).unwrap_or(command_line);
+    words
+        .split(|byte| *byte == 0)
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -106,29 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_found_in_the_words_of_a_runtime() {
-        let json = "/usr/bin/crun --log-format=json --log /run/x/oci-log create --bundle /b id";
-        let text = "crun --systemd-cgroup --log=file:/run/log create id";
-        for (line, path, is_json) in [(json, "/run/x/oci-log", true), (text, "/run/log", false)] {
-            let words = line.replace(' ', "\0");
-            let path = PathBuf::from(path);
-            let log = Log::of_command_line(words.as_bytes());
-            assert_eq!(log, Some(Log { path, is_json }), "{line}");
-        }
+    fn the_log_of_a_runtime_is_found_in_its_command_line() {
+        let line = b"/usr/bin/crun\0--log-format=json\0--log\0/run/log\0create\0--bundle\0/b\0id\0";
+        let words = words(line);
+        let runtime = Invocation::parse(&words[1..]);
+        assert_eq!(runtime.log, Some(OsStr::new("/run/log")));
+        assert!(runtime.log_json);
     }
 
     #[test]
-    fn what_is_no_file_is_left_alone() {
-        for line in [
-            "",
-            "crun create id",
-            "crun --log",
-            "crun --log journald:crun create id",
-            "crun --log-format json create id",
-            "podman rm -f id",
-        ] {
-            let words = line.replace(' ', "\0");
-            assert_eq!(Log::of_command_line(words.as_bytes()), None, "{line}");
-        }
+    fn the_device_is_told_from_a_file() {
+        assert!(is_null("/dev/null"));
+        assert!(!is_null("/dev/zero") && !is_null("/proc/self/exe") && !is_null("/none"));
     }
 }

@@ -16,11 +16,18 @@ use crate::args::Invocation;
 pub fn refusal(invocation: &Invocation<'_>, reason: &str) {
     let reason = reason.replace('\n', " ");
     complain(&reason);
-    if let Some(log) = invocation.log.and_then(file)
-        && let Err(error) = append(log, &line(&reason, invocation.log_json, SystemTime::now()))
-    {
-        complain(&format!("{}: {error}", log.to_string_lossy()));
+    if let Err(error) = to_log(invocation, &format!("execblock-runc: {reason}")) {
+        complain(&error);
     }
+}
+
+/// Writes one line to the log of a runtime that has one, or says why not.
+pub(crate) fn to_log(invocation: &Invocation<'_>, reason: &str) -> Result<(), String> {
+    let Some(log) = invocation.log.and_then(file) else {
+        return Ok(());
+    };
+    append(log, &line(reason, invocation.log_json, SystemTime::now()))
+        .map_err(|error| format!("{}: {error}", log.to_string_lossy()))
 }
 
 /// One line on standard error.
@@ -39,12 +46,11 @@ fn file(log: &OsStr) -> Option<&OsStr> {
 
 fn line(reason: &str, json: bool, now: SystemTime) -> String {
     let time = humantime::format_rfc3339_seconds(now);
-    let msg = format!("execblock-runc: {reason}");
     if json {
-        let entry = json!({ "level": "error", "msg": msg, "time": time.to_string() });
+        let entry = json!({ "level": "error", "msg": reason, "time": time.to_string() });
         format!("{entry}\n")
     } else {
-        format!("time=\"{time}\" level=error msg={}\n", json!(msg))
+        format!("time=\"{time}\" level=error msg={}\n", json!(reason))
     }
 }
 
@@ -62,11 +68,11 @@ mod tests {
     fn lines_of_both_formats() {
         let now = SystemTime::UNIX_EPOCH;
         assert_eq!(
-            line("no \"x\"", true, now),
+            line("execblock-runc: no \"x\"", true, now),
             "{\"level\":\"error\",\"msg\":\"execblock-runc: no \\\"x\\\"\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
         );
         assert_eq!(
-            line("no \"x\"", false, now),
+            line("execblock-runc: no \"x\"", false, now),
             "time=\"1970-01-01T00:00:00Z\" level=error msg=\"execblock-runc: no \\\"x\\\"\"\n"
         );
     }

@@ -36,7 +36,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     }
     cases.extend(shared::all(crun, shared::BINDS));
     if machine.release() == "trixie" {
-        cases.extend(shared::all(crun, shared::ORDERS));
+        cases.extend(shared::all(crun, &[shared::ORDER]));
         cases.extend([
             Case::slow("podman/lifecycle", lifecycle::case),
             Case::slow("podman/cgroups", modes::cgroups),
@@ -45,7 +45,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
             Case::slow("podman/checkpoint", checkpoint::case),
         ]);
     } else {
-        cases.extend(shared::all(runc, shared::BINDS));
+        cases.extend(shared::all(runc, &[shared::REFUSES]));
     }
     cases
 }

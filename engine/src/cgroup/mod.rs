@@ -1,6 +1,6 @@
 //! The only module that touches cgroupfs: from a process or a path to the id
-//! that the kernel side sees ([`own`] says which directory is meant), and
-//! cgroups of our own ([`scratch`]).
+//! that the kernel side sees (`own` says which directory is meant), and
+//! cgroups of our own (`scratch`).
 //!
 //! Ids are those of the cgroup v2 hierarchy, alone or beside v1 (hybrid). An id
 //! is the inode number of the directory (`kernfs_node` id, 64 bits since Linux

@@ -135,7 +135,7 @@ fn order(engine: &dyn Engine, machine: &Machine) -> Result<()> {
 
     execblock::run(&["clear", &id])?.success()?;
     container.is_unprotected()?;
-    container.runs(&["ls", "/etc"], "passwd\n")?;
+    container.runs(&["ls", "/bin/busybox"], "/bin/busybox\n")?;
     let status = execblock::run(&["status", "--json"])?.success()?;
     ensure!(!status.stdout.contains(&id), "status: {}", status.said());
     nothing_left(&before)

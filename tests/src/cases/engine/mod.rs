@@ -4,7 +4,6 @@
 mod ctr;
 mod docker;
 mod faults;
-mod restore;
 mod shared;
 mod wrapper;
 
@@ -66,9 +65,6 @@ trait Engine {
 /// The machine's engines, each with its runtimes.
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let mut cases = ctr::cases(machine);
-    if machine.userland == "trixie" {
-        cases.push(Case::slow("runc/restore", restore::case));
-    }
     cases.extend(docker::cases(machine));
     cases
 }

@@ -3,14 +3,13 @@
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::Pid;
 
 use super::shared::{self, BINDS, ORDER, ORDERS, REFUSES};
-use super::{Annotations, Bench, DENY, Engine, faults, wrapper};
+use super::{Annotations, Engine, faults, wrapper};
 use crate::cases::Case;
 use crate::containerd;
-use crate::harness::Skip;
 use crate::machine::Machine;
 use crate::process::{self, Output};
 
@@ -35,7 +34,6 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     }
     if machine.release() == "trixie" {
         cases.push(Case::slow("ctr/faulty-runtime", faults::case));
-        cases.push(Case::slow("ctr/restore", restore));
     }
     cases
 }
@@ -45,28 +43,6 @@ pub(super) const CTR: Ctr = Ctr {
     name: "ctr",
     binary: wrapper::RUNC,
 };
-
-/// Checkpointed, removed, and restored under its name: create and start in one, so that the wrapper
-/// has to leave a hook in the bundle.
-fn restore(machine: &Machine) -> Result<()> {
-    const REF: &str = "vmtest.local/checkpoint:1";
-    let check = process::run(process::command("criu").arg("check"))?;
-    if !check.status.success() {
-        bail!(Skip(format!(
-            "CRIU can't run on this kernel: {}",
-            check.said()
-        )));
-    }
-    let bench = Bench::loaded(&CTR, machine)?;
-    let name = "restored";
-    let container = bench.start(name, DENY)?;
-    container.is_protected()?;
-    ctr(&["containers", "checkpoint", "--task", "--image", name, REF])?.success()?;
-    container.remove()?;
-    ctr(&["containers", "restore", "--live", name, REF])?.success()?;
-    container.bound_id()?;
-    container.is_protected()
-}
 
 pub(super) struct Ctr {
     name: &'static str,

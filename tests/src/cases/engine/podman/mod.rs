@@ -117,6 +117,8 @@ impl Podman {
             run.args(["--network", "none"]);
         }
         for (key, value) in annotations {
+            // Podman 4.3 ends a value at a comma; white space splits a list as well.
+            let value = value.replace(',', " ");
             run.arg("--annotation").arg(format!("{key}={value}"));
         }
         // The image has an entrypoint, which a command would only follow.

@@ -218,7 +218,7 @@ impl Sources {
             docker::list(&self.docker),
         );
         take(
-            format!("Podman and CRI-O {}", self.storage.display()),
+            format!("Podman (not rootless) and CRI-O {}", self.storage.display()),
             storage::list(&self.storage, &self.storage_run),
         );
         for socket in &self.containerd {

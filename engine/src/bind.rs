@@ -121,6 +121,18 @@ impl Binder {
         &self.run_dir
     }
 
+    /// The cgroup of a container.
+    ///
+    /// # Errors
+    ///
+    /// Where it has none that may be bound.
+    pub fn cgroup(&self, owner: &Owner, place: Place<'_>) -> Result<Cgroup, CgroupError> {
+        match place {
+            Place::Init(init) => self.hierarchy.of_container(init, &owner.container),
+            Place::Cgroup(path) => self.hierarchy.cgroup(path),
+        }
+    }
+
     /// Binds a container by its first process. What the command line ordered
     /// for it stays.
     ///
@@ -182,10 +194,7 @@ impl Binder {
         annotations: Option<&Spec>,
         change: &Change,
     ) -> Result<Option<Record>, BindError> {
-        let cgroup = match place {
-            Place::Init(init) => self.hierarchy.of_container(init, &owner.container)?,
-            Place::Cgroup(path) => self.hierarchy.cgroup(path)?,
-        };
+        let cgroup = self.cgroup(owner, place)?;
         let pid = match place {
             Place::Init(init) => Some(init.pid),
             Place::Cgroup(_) => self.hierarchy.any_process(&cgroup),
@@ -257,7 +266,7 @@ impl Binder {
     /// Where the maps can't be read or written.
     pub fn collect(&self) -> Result<usize, BindError> {
         let _lock = Lock::acquire(&self.run_dir)?;
-        Ok(self.open()?.collect()?)
+        Ok(self.open()?.collect(None)?)
     }
 
     /// The records of what is bound.
@@ -326,8 +335,9 @@ impl Held<'_> {
             .orders()?
             .rules(record.spec()?.as_ref(), clock::now());
         let policy = Policy::compile(&root::with_real_directories(&rules, root));
+        let mode = record.mode()?;
         self.records.write(record)?;
-        if let Err(error) = self.bind_or_collect(cgroup, &policy, record.mode()?) {
+        if let Err(error) = self.bind_or_collect(cgroup, &policy, mode) {
             match before {
                 Some(before) => self.records.write(&before)?,
                 None => self.records.remove(record)?,
@@ -347,7 +357,7 @@ impl Held<'_> {
         match entry::bind(&mut self.maps, cgroup, policy, mode) {
             Err(MapError::Full(map)) => {
                 log::info!("the map {map} is full, forgetting what is dead");
-                self.collect()?;
+                self.collect(Some(cgroup.id))?;
                 entry::bind(&mut self.maps, cgroup, policy, mode)
             }
             other => other,
@@ -367,10 +377,11 @@ impl Held<'_> {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<usize, MapError> {
+    /// `binding` has its record already, and its entry not yet.
+    fn collect(&mut self, binding: Option<u64>) -> Result<usize, MapError> {
         let mut dead = 0;
         let mut used = HashSet::new();
-        let mut bound = HashSet::new();
+        let mut bound: HashSet<u64> = binding.into_iter().collect();
         for (id, container) in self.maps.containers()? {
             if self.hierarchy.is_alive(id) {
                 used.insert(container.policy);

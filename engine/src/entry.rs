@@ -56,7 +56,7 @@ pub(crate) fn forget_unused_policies(maps: &mut Maps, used: &HashSet<u32>) -> Re
     let waited = rustix::thread::membarrier(MembarrierCommand::Global);
     if let Err(error) = waited {
         // EINVAL on a kernel with nohz_full. Fails closed: they stay.
-        log::debug!("{} unused policies stay: membarrier: {error}", unused.len());
+        log::warn!("{} unused policies stay: membarrier: {error}", unused.len());
         return Ok(());
     }
     remove_policies(maps, &unused)

@@ -43,6 +43,17 @@ impl Owner {
         }
     }
 
+    /// The id as engines show it.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        const SHOWN: usize = 12;
+        const LONG: usize = 32;
+        match self.container.get(..SHOWN) {
+            Some(short) if self.container.len() >= LONG => short,
+            _ => &self.container,
+        }
+    }
+
     /// `container "app" of pod default/web`
     #[must_use]
     pub fn describe(&self) -> String {

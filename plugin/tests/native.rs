@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("pins_hold_without_a_process", pins_hold_without_a_process),
     ("foreign_pins_are_refused", foreign_pins_are_refused),
     ("full_map_is_refused", full_map_is_refused),
+    ("full_map_forgets_the_dead", full_map_forgets_the_dead),
     ("running_cgroup_gets_rules", running_cgroup_gets_rules),
     ("rule_ends_by_itself", rule_ends_by_itself),
     ("change_leaves_no_gap", change_leaves_no_gap),
@@ -370,6 +371,33 @@ fn joining<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
     let procs = dir.join("cgroup.procs");
     // SAFETY: only opens and writes a file.
     unsafe { command.pre_exec(move || fs::write(&procs, "0")) }
+}
+
+/// A map that only the dead fill takes one more, and that one's record stays.
+fn full_map_forgets_the_dead() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    let load = execblock()
+        .args(["load", "--max-containers", "1"])
+        .output()?;
+    ensure!(load.status.success(), "load: {}", text(&load.stderr));
+    let result = (|| {
+        let mut gone = Running::new("gone")?;
+        gone.order("deny", &["id"])?;
+        gone.child.kill()?;
+        gone.child.wait()?;
+        let began = Instant::now();
+        while fs::remove_dir(&gone.dir).is_err() {
+            ensure!(began.elapsed() < Duration::from_mins(1), "it stays");
+        }
+        let next = Running::new("next")?;
+        next.order("deny", &["whoami"])?;
+        ensure!(!next.runs("whoami")?, "not bound");
+        let status = next.order("status", &[])?;
+        ensure!(status.contains("deny whoami, command line"), "{status}");
+        Ok(())
+    })();
+    execblock().arg("unload").output()?;
+    result
 }
 
 fn running_cgroup_gets_rules() -> Result<(), Failed> {

@@ -82,18 +82,18 @@ fn is_named(owner: &Owner, query: &str) -> bool {
 /// `0123456789ab web (containerd, pod default/site)`
 fn describe(owner: &Owner) -> String {
     let Owner {
-        container,
         name,
         engine,
         pod,
         namespace,
+        ..
     } = owner;
     let place = match (pod.as_str(), namespace.as_str()) {
         ("", "") => String::new(),
         ("", namespace) => format!(", namespace {namespace}"),
         (pod, namespace) => format!(", pod {namespace}/{pod}"),
     };
-    let id = container.get(..12).unwrap_or(container);
+    let id = owner.short_id();
     let name = if name.is_empty() {
         String::new()
     } else {

@@ -269,8 +269,11 @@ fn add(all: &mut Vec<Found>, one: Found) {
             }
     };
     match all.iter_mut().find(|known| same(known)) {
-        // The source that knows that it runs is right.
-        Some(known) if !known.is_running() && one.is_running() => known.place = one.place,
+        // The source that knows its process is right. A record of ours is not one:
+        // it may outlive the container until it is collected.
+        Some(known) if !known.is_running() && matches!(one.place, Place::Init { .. }) => {
+            known.place = one.place;
+        }
         Some(_) => {}
         None => all.push(one),
     }

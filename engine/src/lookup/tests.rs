@@ -193,6 +193,35 @@ fn a_process_that_is_gone_is_no_container_that_runs() {
 }
 
 #[test]
+fn a_record_does_not_say_that_a_container_runs_whose_engine_says_no() {
+    let (_dir, sources) = sources();
+    docker(&sources, &id('a'), "old", false);
+    fs::create_dir_all(&sources.run_dir).unwrap();
+    let record = |container: String, name: &str| crate::record::Record {
+        owner: Owner {
+            container,
+            name: name.to_owned(),
+            ..Owner::default()
+        },
+        cgroup: 7,
+        path: "/x".into(),
+        deny: Vec::new(),
+        mode: "enforce".into(),
+        orders: BTreeMap::new(),
+    };
+    let records = Records::below(&sources.run_dir);
+    records.write(&record(id('a'), "old")).unwrap();
+    records.write(&record(id('b'), "alone")).unwrap();
+    let error = sources.find("old").unwrap_err();
+    assert!(matches!(error, LookupError::NotRunning(_)), "{error}");
+    // Of an engine that is down it is all there is.
+    assert_eq!(
+        sources.find("alone").unwrap().place,
+        Place::Cgroup("/x".into())
+    );
+}
+
+#[test]
 fn garbage_in_an_engines_directory_is_left_out() {
     let (_dir, sources) = sources();
     docker(&sources, &id('a'), "web", true);

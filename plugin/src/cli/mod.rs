@@ -138,16 +138,6 @@ impl Cli {
     }
 }
 
-/// An id as engines show it.
-pub(crate) fn short_id(id: &str) -> &str {
-    const SHOWN: usize = 12;
-    const LONG: usize = 32;
-    match id.get(..SHOWN) {
-        Some(short) if id.len() >= LONG => short,
-        _ => id,
-    }
-}
-
 /// An instant of the kernel side's clock as the time of day: RFC 3339, seconds.
 pub(crate) fn time(instant: u64) -> String {
     humantime::format_rfc3339_seconds(clock::time_of_day(instant)).to_string()

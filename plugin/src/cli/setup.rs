@@ -99,11 +99,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         println!("nothing was changed: this was a dry run");
         return Ok(ExitCode::SUCCESS);
     }
+    // All are written and checked before the first is put in place.
+    let mut all_staged = Vec::new();
     for edit in &edits {
         let staged = edit.stage()?;
         if args.is_this_machine() && edit.after.is_some() {
             args.check(edit, staged.path())?;
         }
+        all_staged.push(staged);
+    }
+    for (edit, staged) in edits.iter().zip(all_staged) {
         edit.apply(staged)?;
         if edit.before.is_some() {
             println!("what was there is in {}", edit.backup().display());

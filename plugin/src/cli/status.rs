@@ -4,9 +4,10 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use execblock::{
-    bind::{BindError, Binder, Bound, Place},
+    bind::{BindError, Binder, Bound},
     clock,
     kernel::PinError,
+    lookup::Found,
     order::{Line, Origin},
     policy::rule_id,
     record::{Owner, RecordError},
@@ -14,7 +15,7 @@ use execblock::{
 use plugin_common::{Hit, MODE_AUDIT};
 use serde::Serialize;
 
-use super::{FAILED, Failure, short_id, span, target, time};
+use super::{FAILED, Failure, span, target, time};
 
 /// Show what is bound: each container, its rules, where they come from, and what
 /// they did.
@@ -86,16 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut shown = Vec::new();
     if let Some(query) = &args.container {
         let target = args.target.find(query)?;
-        let cgroup = match target.place() {
-            Place::Cgroup(path) => Some(binder.hierarchy().cgroup(path)?.id),
-            Place::Init(_) => None,
-        };
-        bound.retain(|bound| {
-            let record = bound.record.as_ref();
-            let named =
-                record.is_some_and(|record| record.owner.container == target.owner.container);
-            cgroup.map_or(named, |cgroup| cgroup == bound.cgroup)
-        });
+        let cgroup = binder.cgroup(&target.owner, target.place())?.id;
+        bound.retain(|bound| bound.cgroup == cgroup);
         if bound.is_empty() {
             return Err(Failure::new(
                 FAILED,
@@ -103,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     } else {
-        shown.extend(unprotected(&args.target, &bound));
+        shown.extend(unprotected(&args.target, &binder, &bound));
     }
     bound.sort_by_key(|bound| bound.container.bound_at);
     for bound in &bound {
@@ -122,23 +115,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// Containers that their engines know to be annotated and that are not bound.
-fn unprotected(args: &target::TargetArgs, bound: &[Bound]) -> Vec<Shown> {
+fn unprotected(args: &target::TargetArgs, binder: &Binder, bound: &[Bound]) -> Vec<Shown> {
     let (found, _) = args.sources().list();
-    let is_bound = |id: &str| {
-        let records = bound.iter().filter_map(|bound| bound.record.as_ref());
-        records
-            .into_iter()
-            .any(|record| record.owner.container == id)
+    // By the cgroup: an id may be that of another engine's container as well.
+    let is_bound = |found: &Found| {
+        let cgroup = binder.cgroup(&found.owner, target::place(&found.place));
+        cgroup.is_ok_and(|cgroup| bound.iter().any(|bound| bound.cgroup == cgroup.id))
     };
-    let missing = found.into_iter().filter(|found| {
-        found.is_running() && !found.annotations.is_empty() && !is_bound(&found.owner.container)
+    let running = found.into_iter().filter(Found::is_running);
+    let missing = running.filter_map(|found| {
+        let problem = match target::annotations(&found) {
+            Ok(None) => return None,
+            Ok(Some(_)) => "annotated, but it started without its rules".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        (!is_bound(&found)).then_some((found, problem))
     });
     missing
-        .map(|found| Shown {
-            problem: Some(match target::annotations(&found) {
-                Ok(_) => "annotated, but it started without its rules".to_owned(),
-                Err(error) => error.to_string(),
-            }),
+        .map(|(found, problem)| Shown {
+            problem: Some(problem),
             owner: found.owner,
             cgroup: 0,
             path: String::new(),
@@ -280,7 +275,7 @@ fn row(shown: &Shown) -> [String; 6] {
         if container.is_empty() {
             format!("cgroup {}", shown.cgroup)
         } else {
-            short_id(container).to_owned()
+            shown.owner.short_id().to_owned()
         },
         or_dash(name),
         or_dash(engine),

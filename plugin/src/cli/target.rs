@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use execblock::{
-    annotation::{self, Annotation, Spec},
+    annotation::Spec,
     bind::Place,
     cgroup::Init,
     lookup::{self, Found, Sources},
     record::Owner,
+    scope::{self, ScopeError},
 };
 
 use super::{FAILED, Failure};
@@ -52,25 +53,26 @@ impl TargetArgs {
 }
 
 /// What the annotations that the engine recorded ask for.
-pub(crate) fn annotations(found: &Found) -> Result<Option<Spec>, annotation::AnnotationError> {
-    annotation::parse(found.annotations.iter().map(|(key, value)| Annotation {
-        written: key,
-        key,
-        value,
-    }))
+pub(crate) fn annotations(found: &Found) -> Result<Option<Spec>, ScopeError> {
+    scope::spec(&found.annotations, &found.owner.name)
+}
+
+/// Where it is, for the binder.
+pub(crate) fn place(place: &lookup::Place) -> Place<'_> {
+    match place {
+        lookup::Place::Init { pid, cgroups_path } => Place::Init(Init {
+            pid: *pid,
+            cgroups_path: cgroups_path.as_deref(),
+        }),
+        lookup::Place::Cgroup(path) => Place::Cgroup(path),
+        // Closed: the root, which is never bound. Only what runs is asked for.
+        lookup::Place::Nowhere => Place::Cgroup("/"),
+    }
 }
 
 impl Target {
     pub(crate) fn place(&self) -> Place<'_> {
-        match &self.place {
-            lookup::Place::Init { pid, cgroups_path } => Place::Init(Init {
-                pid: *pid,
-                cgroups_path: cgroups_path.as_deref(),
-            }),
-            lookup::Place::Cgroup(path) => Place::Cgroup(path),
-            // Only what runs is found.
-            lookup::Place::Nowhere => Place::Cgroup(""),
-        }
+        place(&self.place)
     }
 
     /// `web (0123456789ab, docker)`
@@ -84,11 +86,40 @@ impl Target {
             engine,
             ..
         } = &self.owner;
-        let id = super::short_id(container);
+        let id = self.owner.short_id();
         if name.is_empty() || name == container {
             format!("{id} ({engine})")
         } else {
             format!("{name} ({id}, {engine})")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(annotations: &[(&str, &str)]) -> Found {
+        Found {
+            owner: Owner {
+                name: "web".into(),
+                ..Owner::default()
+            },
+            place: lookup::Place::Nowhere,
+            annotations: annotations
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_key_for_one_container_holds_for_that_one() {
+        let own = found(&[("execblock/deny.container.web", "whoami")]);
+        let spec = annotations(&own).unwrap().unwrap();
+        assert_eq!(spec.deny.len(), 1);
+        let others = found(&[("execblock/deny.container.db", "whoami")]);
+        assert_eq!(annotations(&others).unwrap(), None);
+        assert!(annotations(&found(&[("execblock/dney", "id")])).is_err());
     }
 }

@@ -171,6 +171,29 @@ fn setup_writes_the_hook_where_podman_and_cri_o_look() {
 }
 
 #[test]
+fn setup_uses_the_drop_ins_that_containerd_2_imports() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let main = root.join("etc/containerd/config.toml");
+    std::fs::create_dir_all(main.parent().unwrap()).unwrap();
+    let text = "version = 3\nimports = [\"conf.d/*.toml\"]\n";
+    std::fs::write(&main, text).unwrap();
+    setup(root, &["containerd"]).success();
+    assert_eq!(std::fs::read_to_string(&main).unwrap(), text);
+    let drop_in = root.join("etc/containerd/conf.d/90-execblock.toml");
+    let written = std::fs::read_to_string(&drop_in).unwrap();
+    assert!(written.contains("runtimes.execblock.options"), "{written}");
+    setup(root, &["containerd"])
+        .success()
+        .stdout("nothing to change\n");
+    // Named as an installed wrapper is.
+    let own = env!("CARGO_BIN_EXE_execblock");
+    std::fs::write(&drop_in, written.replace(own, "/x/execblock-runc")).unwrap();
+    setup(root, &["containerd", "--remove"]).success();
+    assert!(!drop_in.exists());
+}
+
+#[test]
 fn setup_changes_nothing_that_it_does_not_understand() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

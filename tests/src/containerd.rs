@@ -180,7 +180,7 @@ fn runtime_class(major: u32) -> String {
     )
 }
 
-fn cri_plugin(major: u32) -> &'static str {
+pub(crate) fn cri_plugin(major: u32) -> &'static str {
     if major < 2 {
         "io.containerd.grpc.v1.cri"
     } else {

@@ -158,8 +158,9 @@ impl Args {
             ));
         }
         let dump = String::from_utf8_lossy(&output.stdout);
-        let is_lost = self.engine == Engine::Containerd && !dump.contains("runtimes.execblock");
-        if is_lost && !self.remove {
+        let has = |text: &str| text.contains("runtimes.execblock");
+        let wanted = edit.after.as_deref().is_some_and(has);
+        if self.engine == Engine::Containerd && wanted && !has(&dump) {
             return Err(Failure::new(
                 FAILED,
                 format!(
@@ -179,13 +180,42 @@ impl Args {
     fn containerd(&self) -> Result<Vec<Edit>, Failure> {
         let path = self.config("/etc/containerd/config.toml");
         let before = files::read(&path)?;
-        let after = if self.remove {
-            containerd::remove(before.as_deref())
-        } else {
-            let wrapper = self.wrapper()?;
-            containerd::add(before.as_deref(), config_version(), &wrapper).map(Some)
+        let main = before.as_deref().unwrap_or_default();
+        let dir = containerd::drop_in_dir(main).map_err(|error| refused(&path, &error))?;
+        if self.remove {
+            let after = containerd::remove(before.as_deref());
+            let mut edits = edit(path.clone(), before, after)?;
+            if let Some(dir) = dir {
+                let drop_in = self.drop_in(&path, &dir);
+                let before = files::read(&drop_in)?;
+                let after = containerd::remove(before.as_deref());
+                edits.extend(edit(drop_in, before, after)?);
+            }
+            return Ok(edits);
+        }
+        let wrapper = self.wrapper()?;
+        let Some(dir) = dir else {
+            let version = config_version();
+            let after = containerd::add(before.as_deref(), version, Some(&wrapper));
+            return edit(path, before, after.map(Some));
         };
-        edit(path, before, after)
+        let drop_in = self.drop_in(&path, &dir);
+        let after = containerd::drop_in(main, &wrapper);
+        let mut edits = edit(drop_in.clone(), files::read(&drop_in)?, after.map(Some))?;
+        let after = containerd::add(before.as_deref(), 3, None);
+        edits.extend(edit(path, before, after.map(Some))?);
+        Ok(edits)
+    }
+
+    /// Our file in a directory that the main one imports; a relative one is beside
+    /// it.
+    fn drop_in(&self, main: &Path, dir: &Path) -> PathBuf {
+        let dir = if dir.is_absolute() {
+            self.below_root(&dir.to_string_lossy())
+        } else {
+            main.parent().unwrap_or(Path::new("/")).join(dir)
+        };
+        dir.join("90-execblock.toml")
     }
 
     fn docker(&self) -> Result<Vec<Edit>, Failure> {

@@ -2,6 +2,8 @@
 //! whose binary is the wrapper, for a RuntimeClass and for `ctr --runtime`.
 //! Everything else stays as it is, comments too.
 
+use std::path::PathBuf;
+
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value, value};
 
 use super::{EditError, is_wrapper};
@@ -25,18 +27,48 @@ fn cri(version: i64) -> &'static str {
     }
 }
 
-/// Adds to a file, or makes one of `version` where there is none.
+/// The directory whose `*.toml` a file of version 3 imports, as it is written
+/// there. Earlier versions have none for us: containerd 1 takes the whole table of
+/// a plugin from the last file that has one, containerd 2 merges key by key
+/// (`mergeConfig` in cmd/containerd/server/config).
+pub(crate) fn drop_in_dir(text: &str) -> Result<Option<PathBuf>, EditError> {
+    let document = parse(text)?;
+    if document.is_empty() || version(&document)? < 3 {
+        return Ok(None);
+    }
+    let imports = document.get("imports").and_then(Item::as_array);
+    let mut patterns = imports.into_iter().flatten().filter_map(Value::as_str);
+    Ok(patterns.find_map(|pattern| pattern.strip_suffix("/*.toml").map(PathBuf::from)))
+}
+
+/// A drop-in with the runtime, as the main file configures runc.
+pub(crate) fn drop_in(main: &str, wrapper: &str) -> Result<String, EditError> {
+    let mut document = parse(main)?;
+    let keys = ["plugins", cri(3), "containerd", "runtimes"];
+    let runc = path(&mut document, &keys, false)?.and_then(|runtimes| runtimes.get("runc"));
+    let runtime = runtime_like(runc, wrapper);
+    let mut new = parse(&format!("{NEW}version = 3\n"))?;
+    if let Some(runtimes) = path(&mut new, &keys, true)? {
+        runtimes.insert(NAME, Item::Table(runtime));
+    }
+    Ok(new.to_string())
+}
+
+/// Adds to a file, or makes one of `version` where there is none. Without a
+/// `wrapper` no runtime is added: that stands in a drop-in.
 pub(crate) fn add(
     text: Option<&str>,
     version_of_new: i64,
-    wrapper: &str,
+    wrapper: Option<&str>,
 ) -> Result<String, EditError> {
     let new = format!("{NEW}version = {version_of_new}\n");
     let text = text.filter(|text| !text.trim().is_empty()).unwrap_or(&new);
     let mut document = parse(text)?;
     let version = version(&document)?;
     switch_nri_on(&mut document, version)?;
-    add_runtime(&mut document, version, wrapper)?;
+    if let Some(wrapper) = wrapper {
+        add_runtime(&mut document, version, wrapper)?;
+    }
     let mut edited = document.to_string();
     if !text.ends_with('\n') && edited.len() != text.len() {
         // So that it can be told from ours again.

@@ -63,7 +63,7 @@ version = 3
 const ALL: [&str; 4] = [DEBIAN, KUBEADM, NVIDIA, "version = 3\n"];
 
 fn added(text: &str) -> String {
-    add(Some(text), 2, WRAPPER).unwrap()
+    add(Some(text), 2, Some(WRAPPER)).unwrap()
 }
 
 fn get<'a>(document: &'a DocumentMut, keys: &[&str]) -> &'a Item {
@@ -133,19 +133,19 @@ fn nri_is_on_and_comes_back_as_it_was() {
 #[test]
 fn no_file_becomes_one_and_goes_again() {
     for version in [2, 3] {
-        let with = add(None, version, WRAPPER).unwrap();
+        let with = add(None, version, Some(WRAPPER)).unwrap();
         assert!(
             with.starts_with(&format!("{NEW}version = {version}\n")),
             "{with}"
         );
-        assert_eq!(add(Some(&with), version, WRAPPER).unwrap(), with);
+        assert_eq!(add(Some(&with), version, Some(WRAPPER)).unwrap(), with);
         assert_eq!(remove(Some(&with)).unwrap(), None, "{with}");
     }
 }
 
 #[test]
 fn a_wrapper_that_moved_is_followed() {
-    let moved = add(Some(&added(KUBEADM)), 2, "/opt/bin/execblock-runc").unwrap();
+    let moved = add(Some(&added(KUBEADM)), 2, Some("/opt/bin/execblock-runc")).unwrap();
     assert!(moved.contains("/opt/bin/execblock-runc") && !moved.contains(WRAPPER));
 }
 
@@ -168,7 +168,30 @@ fn what_is_not_understood_is_refused() {
             "expected true or false",
         ),
     ] {
-        let error = add(Some(&text), 2, WRAPPER).unwrap_err().to_string();
+        let error = add(Some(&text), 2, Some(WRAPPER)).unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_drop_in_has_the_runtime_and_the_main_file_stays() {
+    let dir = drop_in_dir(NVIDIA).unwrap();
+    assert_eq!(dir, Some("/etc/containerd/conf.d".into()));
+    assert_eq!(add(Some(NVIDIA), 3, None).unwrap(), NVIDIA);
+    let main = NVIDIA.replace("runtimes.nvidia", "runtimes.runc");
+    let text = drop_in(&main, WRAPPER).unwrap();
+    let document: DocumentMut = text.parse().unwrap();
+    let keys = ["plugins", cri(3), "containerd", "runtimes", "execblock"];
+    let runtime = get(&document, &keys);
+    assert_eq!(runtime["options"]["BinaryName"].as_str(), Some(WRAPPER));
+    let privileged = &runtime["privileged_without_host_devices"];
+    assert_eq!(privileged.as_bool(), Some(false), "as runc has it");
+    assert_eq!(remove(Some(&text)).unwrap(), None, "nothing else is in it");
+    // In containerd 1 it would replace the whole table of the plugin.
+    let old = "version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n";
+    assert_eq!(drop_in_dir(old).unwrap(), None);
+    for other in ["[]", "[\"/etc/containerd/one.toml\"]"] {
+        let text = format!("version = 3\nimports = {other}\n");
+        assert_eq!(drop_in_dir(&text).unwrap(), None);
     }
 }

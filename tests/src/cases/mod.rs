@@ -9,6 +9,7 @@ mod mechanism;
 mod orders;
 mod pins;
 mod rules;
+mod setup;
 
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         }
         if machine.tests_engines() {
             cases.extend(cri::wrapper_cases());
+            cases.extend(setup::cases());
         }
     }
     if machine.tests_engines() {

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+#[cfg(doc)]
+use plugin_common::GLOB_MAX;
 use plugin_common::{NAME_MAX, PATH_COMPONENTS_MAX, PATH_MAX};
 
 /// What all our keys begin with.
@@ -21,19 +23,28 @@ pub const SCOPE: &str = ".container.";
 /// Most rules of one policy. Bounds what one pod can take of the rules map.
 pub const RULES_MAX: usize = 1_000;
 
-/// One denied program.
+/// Which programs an item of a list means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// A file name: 1 to 255 bytes, no slash, no control character.
     Name(String),
+    /// `python*`: names that begin so; without the `*`, 1 to [`GLOB_MAX`] bytes.
+    Prefix(String),
+    /// `*.sh`: names that end so; without the `*`, 1 to [`GLOB_MAX`] bytes.
+    Suffix(String),
     /// An absolute path, at most 4,095 bytes, without `.`, `..` and empty parts.
     Path(String),
+    /// `/opt/tools/`: everything below; a path as above with a slash at its end,
+    /// or `/` alone.
+    Directory(String),
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(text) | Self::Path(text) => f.write_str(text),
+            Self::Name(text) | Self::Path(text) | Self::Directory(text) => f.write_str(text),
+            Self::Prefix(text) => write!(f, "{text}*"),
+            Self::Suffix(text) => write!(f, "*{text}"),
         }
     }
 }
@@ -71,13 +82,44 @@ impl Mode {
     }
 }
 
+/// What becomes of files that did not come with the container's image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drift {
+    /// Nobody looks.
+    #[default]
+    Off,
+    /// They run and are reported.
+    Audit,
+    /// They are refused.
+    Deny,
+}
+
+impl Drift {
+    /// All, from the weakest to the strongest.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Audit, Self::Deny];
+
+    /// The value of the annotation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// What a container's annotations ask for; valid by construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// Programs that may not be executed, without repetition.
     pub deny: BTreeSet<Rule>,
+    /// Where it is not empty, the only programs that may be executed.
+    pub allow: BTreeSet<Rule>,
     /// Whether they are refused or reported.
     pub mode: Mode,
+    /// What becomes of files that did not come with the image.
+    pub drift: Drift,
 }
 
 /// Why an annotation was not understood.

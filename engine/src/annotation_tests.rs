@@ -162,6 +162,7 @@ proptest! {
                     Rule::Path(text) => prop_assert!(
                         text.starts_with('/') && text.len() <= PATH_MAX && !text.ends_with('/')
                     ),
+                    other => prop_assert!(false, "{other:?}"),
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{Policy, rule_id},
+    policy::{List, Policy, Rules, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
 };
@@ -331,10 +331,13 @@ impl Held<'_> {
         cgroup: &Cgroup,
         root: &Path,
     ) -> Result<(), BindError> {
-        let rules = record
+        let deny = record
             .orders()?
             .rules(record.spec()?.as_ref(), clock::now());
-        let policy = Policy::compile(&root::with_real_directories(&rules, root));
+        let policy = Policy::compile(&Rules {
+            deny: root::with_real_directories(&deny, root),
+            allow: List::default(),
+        });
         let mode = record.mode()?;
         self.records.write(record)?;
         if let Err(error) = self.bind_or_collect(cgroup, &policy, mode) {

@@ -19,7 +19,7 @@ use crate::{
     cgroup::{CgroupError, Hierarchy, Scratch, SpawnError},
     entry,
     kernel::{MapError, Maps, Mechanism},
-    policy::{self, Policy},
+    policy::{self, Policy, Rules},
 };
 
 const EXE: &str = "/proc/self/exe";
@@ -106,7 +106,10 @@ fn experiments(
         entry::bind(
             maps,
             scratch.cgroup(),
-            &Policy::compile(&policy::always(&rules)),
+            &Policy::compile(&Rules {
+                deny: policy::always(&rules),
+                ..Rules::default()
+            }),
             Mode::Enforce,
         )?;
         let seen = exec(scratch);

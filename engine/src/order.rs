@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     annotation::{Rule, Spec},
-    policy::{Held, Rules, Window, rule_id},
+    policy::{Held, List, Window, rule_id},
 };
 
 /// How long an order holds.
@@ -198,9 +198,9 @@ impl Orders {
             .collect()
     }
 
-    /// What annotations and orders come to, for the kernel.
+    /// What annotations and orders deny, for the kernel.
     #[must_use]
-    pub fn rules(&self, spec: Option<&Spec>, now: u64) -> Rules {
+    pub fn rules(&self, spec: Option<&Spec>, now: u64) -> List {
         let lines = self.lines(spec, now).into_iter();
         lines
             .filter_map(|Line { rule, window, .. }| {

@@ -5,7 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plugin_common::{KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_MAX, RuleKey, RuleValue};
+use plugin_common::{
+    GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
+    KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
+    NAME_MAX, RULE_FIRST, RuleKey, RuleValue,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::annotation::Rule;
@@ -46,12 +50,21 @@ pub struct Held {
     pub window: Window,
 }
 
-/// The rules of a policy.
-pub type Rules = BTreeMap<Rule, Held>;
+/// Rules of one list, each with what holds for it.
+pub type List = BTreeMap<Rule, Held>;
 
-/// Rules that hold whatever the time.
+/// The rules of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What may not be executed.
+    pub deny: List,
+    /// Where it is not empty, what alone may be executed.
+    pub allow: List,
+}
+
+/// A list whose rules hold whatever the time.
 #[must_use]
-pub fn always(rules: &BTreeSet<Rule>) -> Rules {
+pub fn always(rules: &BTreeSet<Rule>) -> List {
     let held = |rule: &Rule| Held {
         id: rule_id(rule),
         window: Window::ALWAYS,
@@ -63,19 +76,17 @@ pub fn always(rules: &BTreeSet<Rule>) -> Rules {
 }
 
 /// The id of a rule, made from its text: the same in every policy, so that what
-/// was counted stays right when a policy changes. Never 0. Of two rules with the
-/// same id (one chance in four thousand million) both hold, and are counted as
+/// was counted stays right when a policy changes. [`RULE_FIRST`] or greater: the
+/// ids before it are reserved. Of two rules with the same id (one chance in four thousand million) both hold, and are counted as
 /// one.
 #[must_use]
 pub fn rule_id(rule: &Rule) -> u32 {
-    first_word(&Sha256::digest(rule.to_string()))
+    first_word(&Sha256::digest(rule.to_string())).max(RULE_FIRST)
 }
 
 fn first_word(digest: &[u8]) -> u32 {
     let bytes = digest.iter().take(4).rev();
-    bytes
-        .fold(0, |word, &byte| word << 8 | u32::from(byte))
-        .max(1)
+    bytes.fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
 /// Rules ready for the kernel, under no id yet.
@@ -86,6 +97,7 @@ pub struct Policy {
     /// Bit `1 << KIND_…` for each kind of entry.
     pub kinds: u32,
     edges: BTreeMap<Edge, RuleValue>,
+    globs: BTreeMap<Glob, RuleValue>,
 }
 
 /// Where an edge of the automata starts, and what it reads.
@@ -96,45 +108,78 @@ struct Edge {
     name: Vec<u8>,
 }
 
+/// A name with a `*` at one end: what is before it, or in reverse what is behind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Glob {
+    kind: u32,
+    text: Vec<u8>,
+}
+
+/// The kinds of the rules of a list.
+struct Kinds {
+    name: u32,
+    prefix: u32,
+    suffix: u32,
+    path: u32,
+    /// Only what is denied is denied by its requested path too.
+    requested: Option<u32>,
+    dir: u32,
+}
+
+const DENY: Kinds = Kinds {
+    name: KIND_NAME,
+    prefix: KIND_PREFIX,
+    suffix: KIND_SUFFIX,
+    path: KIND_PATH,
+    requested: Some(KIND_REQUESTED),
+    dir: KIND_DIR,
+};
+
+const ALLOW: Kinds = Kinds {
+    name: KIND_ALLOW_NAME,
+    prefix: KIND_ALLOW_PREFIX,
+    suffix: KIND_ALLOW_SUFFIX,
+    path: KIND_ALLOW_PATH,
+    requested: None,
+    dir: KIND_ALLOW_DIR,
+};
+
 impl Policy {
     /// Compiles `rules`.
     #[must_use]
     pub fn compile(rules: &Rules) -> Self {
         let mut builder = Builder::default();
         let mut digest = Sha256::new();
-        for (rule, held) in rules {
-            digest.update(rule.to_string());
-            digest.update([0]);
-            digest.update(held.id.to_le_bytes());
-            digest.update(held.window.from.to_le_bytes());
-            digest.update(held.window.until.to_le_bytes());
-            match rule {
-                Rule::Name(name) => builder.add(KIND_NAME, [name.as_bytes()], *held),
-                Rule::Path(path) => {
-                    builder.add(KIND_REQUESTED, pieces(path.as_bytes()), *held);
-                    // From the last component to the first; the empty one
-                    // before the leading slash is the root.
-                    let components = path.trim_start_matches('/').rsplit('/');
-                    builder.add(KIND_PATH, components.map(str::as_bytes), *held);
-                }
+        for (list, kinds) in [(&rules.deny, DENY), (&rules.allow, ALLOW)] {
+            for (rule, held) in list {
+                digest.update(rule.to_string());
+                digest.update([0]);
+                digest.update(held.id.to_le_bytes());
+                digest.update(held.window.from.to_le_bytes());
+                digest.update(held.window.until.to_le_bytes());
+                builder.rule(rule, &kinds, *held);
             }
+            // Between the lists: what is denied in one is allowed in the other.
+            digest.update([0]);
         }
+        builder.widen_globs();
         let mut half = [0; 16];
         half.copy_from_slice(&digest.finalize()[..16]);
         Self {
             digest: half,
             kinds: builder.kinds,
             edges: builder.edges,
+            globs: builder.globs,
         }
     }
 
     /// The id it would like to have: never 0.
     #[must_use]
     pub fn preferred_id(&self) -> u32 {
-        first_word(&self.digest)
+        first_word(&self.digest).max(1)
     }
 
-    /// Its entries under the id `policy`.
+    /// Its entries of the map `rules` under the id `policy`.
     pub fn entries(&self, policy: u32) -> impl Iterator<Item = (RuleKey, RuleValue)> {
         self.edges.iter().filter_map(move |(edge, value)| {
             // Rules are within NAME_MAX by construction, so none is left out.
@@ -142,16 +187,24 @@ impl Policy {
         })
     }
 
-    /// Number of [`Self::entries`].
+    /// Its entries of the map `globs` under the id `policy`.
+    pub fn glob_entries(&self, policy: u32) -> impl Iterator<Item = (GlobKey, RuleValue)> {
+        self.globs.iter().filter_map(move |(glob, value)| {
+            // Globs are within GLOB_MAX by construction, so none is left out.
+            GlobKey::new(policy, glob.kind, &glob.text).map(|key| (key, *value))
+        })
+    }
+
+    /// Number of its entries in both maps.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.edges.len()
+        self.edges.len() + self.globs.len()
     }
 
     /// Whether it has no rule.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.edges.is_empty()
+        self.len() == 0
     }
 }
 
@@ -169,13 +222,36 @@ fn pieces(text: &[u8]) -> Vec<&[u8]> {
 struct Builder {
     kinds: u32,
     edges: BTreeMap<Edge, RuleValue>,
+    globs: BTreeMap<Glob, RuleValue>,
     nodes: u32,
 }
 
 impl Builder {
+    fn rule(&mut self, rule: &Rule, kinds: &Kinds, held: Held) {
+        match rule {
+            Rule::Name(name) => self.way(kinds.name, [name.as_bytes()], held),
+            Rule::Prefix(text) => self.glob(kinds.prefix, text.bytes().collect(), held),
+            Rule::Suffix(text) => self.glob(kinds.suffix, text.bytes().rev().collect(), held),
+            Rule::Path(path) => {
+                if let Some(kind) = kinds.requested {
+                    self.way(kind, pieces(path.as_bytes()), held);
+                }
+                // From the last component to the first; the empty one before the
+                // leading slash is the root.
+                let components = path.trim_start_matches('/').rsplit('/');
+                self.way(kinds.path, components.map(str::as_bytes), held);
+            }
+            Rule::Directory(path) => {
+                // From the first component to the last; `/` is one empty one.
+                let components = path.trim_matches('/').split('/');
+                self.way(kinds.dir, components.map(str::as_bytes), held);
+            }
+        }
+    }
+
     /// Adds a way through the automaton of `kind` that ends in the rule. Ways
     /// share the edges that they have in common.
-    fn add<'a>(&mut self, kind: u32, names: impl IntoIterator<Item = &'a [u8]>, held: Held) {
+    fn way<'a>(&mut self, kind: u32, names: impl IntoIterator<Item = &'a [u8]>, held: Held) {
         self.kinds |= 1 << kind;
         let mut node = 0;
         let mut names = names.into_iter().peekable();
@@ -187,9 +263,7 @@ impl Builder {
             };
             let value = self.edges.entry(edge).or_default();
             if names.peek().is_none() {
-                value.rule = held.id;
-                value.from = held.window.from;
-                value.until = held.window.until;
+                held.end(value);
             } else {
                 if value.next == 0 {
                     self.nodes += 1;
@@ -198,6 +272,48 @@ impl Builder {
                 node = value.next;
             }
         }
+    }
+
+    fn glob(&mut self, kind: u32, text: Vec<u8>, held: Held) {
+        self.kinds |= 1 << kind;
+        held.end(self.globs.entry(Glob { kind, text }).or_default());
+    }
+
+    /// The kernel finds the longest one. A name that it matches is matched by
+    /// the shorter ones too, so it holds whenever one of these does.
+    fn widen_globs(&mut self) {
+        let narrow = self.globs.clone();
+        for (glob, value) in &mut self.globs {
+            let window = (1..=glob.text.len())
+                .filter_map(|len| {
+                    let text = glob.text.get(..len)?.to_vec();
+                    let kind = glob.kind;
+                    narrow.get(&Glob { kind, text })
+                })
+                .fold(Window::of(value), |all, shorter| {
+                    all.or(Window::of(shorter))
+                });
+            value.from = window.from;
+            value.until = window.until;
+        }
+    }
+}
+
+impl Window {
+    fn of(value: &RuleValue) -> Self {
+        Self {
+            from: value.from,
+            until: value.until,
+        }
+    }
+}
+
+impl Held {
+    /// The rule is complete with this entry.
+    fn end(self, value: &mut RuleValue) {
+        value.rule = self.id;
+        value.from = self.window.from;
+        value.until = self.window.until;
     }
 }
 
@@ -208,7 +324,14 @@ mod tests {
     use super::*;
 
     fn policy(rules: &[&str]) -> Policy {
-        Policy::compile(&always(&list(&rules.join(" "))))
+        denying(always(&list(&rules.join(" "))))
+    }
+
+    fn denying(deny: List) -> Policy {
+        Policy::compile(&Rules {
+            deny,
+            ..Rules::default()
+        })
     }
 
     fn list(text: &str) -> BTreeSet<Rule> {
@@ -304,7 +427,7 @@ mod tests {
         for held in rules.values_mut() {
             held.window = window;
         }
-        let policy = Policy::compile(&rules);
+        let policy = denying(rules);
         let ends = policy
             .entries(1)
             .filter(|(_, value)| value.rule != 0)
@@ -313,7 +436,7 @@ mod tests {
         assert_eq!(ends, [(id("id"), 7, 9), (id("/usr/bin/id"), 7, 9)].into());
         assert_ne!(
             policy.digest,
-            Policy::compile(&always(&list("id /usr/bin/id"))).digest
+            denying(always(&list("id /usr/bin/id"))).digest
         );
     }
 
@@ -323,6 +446,96 @@ mod tests {
         assert_eq!(window(3, 5).or(window(8, 9)), window(3, 9));
         assert_eq!(window(0, 5).or(window(8, 0)), Window::ALWAYS);
         assert_eq!(Window::ALWAYS.or(window(2, 4)), Window::ALWAYS);
+    }
+
+    fn rules(deny: &[Rule], allow: &[Rule]) -> Rules {
+        let list = |rules: &[Rule]| always(&rules.iter().cloned().collect());
+        Rules {
+            deny: list(deny),
+            allow: list(allow),
+        }
+    }
+
+    #[test]
+    fn each_kind_of_rule_has_its_entries_in_each_list() {
+        let all = [
+            Rule::Name("a".into()),
+            Rule::Prefix("ab".into()),
+            Rule::Suffix(".sh".into()),
+            Rule::Path("/b/c".into()),
+            Rule::Directory("/d/e/".into()),
+            Rule::Directory("/".into()),
+        ];
+        let shape = |policy: &Policy| {
+            let edges = policy.edges.iter();
+            let globs = policy.globs.keys();
+            let edges: Vec<_> = edges
+                .map(|(edge, value)| {
+                    let name = String::from_utf8(edge.name.clone()).unwrap();
+                    (edge.kind, name, value.rule != 0)
+                })
+                .collect();
+            let globs: Vec<_> = globs
+                .map(|glob| (glob.kind, String::from_utf8(glob.text.clone()).unwrap()))
+                .collect();
+            (edges, globs)
+        };
+        let edge = |kind, name: &str, ends| (kind, name.to_owned(), ends);
+        let (edges, globs) = shape(&Policy::compile(&rules(&all, &[])));
+        assert_eq!(
+            edges,
+            [
+                edge(KIND_NAME, "a", true),
+                edge(KIND_PATH, "c", false),
+                edge(KIND_PATH, "b", true),
+                edge(KIND_REQUESTED, "/b/c", true),
+                edge(KIND_DIR, "", true),
+                edge(KIND_DIR, "d", false),
+                edge(KIND_DIR, "e", true),
+            ]
+        );
+        assert_eq!(
+            globs,
+            [
+                (KIND_PREFIX, "ab".to_owned()),
+                (KIND_SUFFIX, "hs.".to_owned())
+            ]
+        );
+        let (edges, globs) = shape(&Policy::compile(&rules(&[], &all)));
+        assert_eq!(
+            edges,
+            [
+                edge(KIND_ALLOW_NAME, "a", true),
+                edge(KIND_ALLOW_PATH, "c", false),
+                edge(KIND_ALLOW_PATH, "b", true),
+                edge(KIND_ALLOW_DIR, "", true),
+                edge(KIND_ALLOW_DIR, "d", false),
+                edge(KIND_ALLOW_DIR, "e", true),
+            ]
+        );
+        assert_eq!(
+            globs,
+            [
+                (KIND_ALLOW_PREFIX, "ab".to_owned()),
+                (KIND_ALLOW_SUFFIX, "hs.".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_rule_in_the_other_list_is_another_policy() {
+        let rule = [Rule::Name("a".into())];
+        let denied = Policy::compile(&rules(&rule, &[]));
+        let allowed = Policy::compile(&rules(&[], &rule));
+        assert_ne!(denied.digest, allowed.digest);
+    }
+
+    #[test]
+    fn a_longer_glob_holds_whenever_a_shorter_one_does() {
+        let mut list = always(&[Rule::Prefix("py".into()), Rule::Prefix("python".into())].into());
+        list.get_mut(&Rule::Prefix("python".into())).unwrap().window = Window { from: 0, until: 9 };
+        let policy = denying(list);
+        assert!(policy.globs.values().all(RuleValue::holds_always));
     }
 
     #[test]

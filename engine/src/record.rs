@@ -140,6 +140,7 @@ impl Record {
         Ok(Some(Spec {
             deny: deny.collect::<Result<_, _>>()?,
             mode: self.mode()?,
+            ..Spec::default()
         }))
     }
 
@@ -386,6 +387,7 @@ mod tests {
         let spec = Spec {
             deny: crate::annotation::parse_list("whoami /bin/id").unwrap(),
             mode: Mode::Audit,
+            ..Spec::default()
         };
         let change = Change::Deny(vec!["ls".parse().unwrap()], Until::At(9));
         let orders = Orders::default().after(Some(&spec), &change, 1).unwrap();

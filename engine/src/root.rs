@@ -14,7 +14,7 @@ use std::{
 use plugin_common::{PATH_COMPONENTS_MAX, PATH_MAX};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::{annotation::Rule, policy::Rules};
+use crate::{annotation::Rule, policy::List};
 
 /// The rules, and for each path whose directory is reached by a link the same
 /// path without links. The program itself is not followed: where it is a link
@@ -23,11 +23,11 @@ use crate::{annotation::Rule, policy::Rules};
 /// A directory that doesn't exist gives nothing: the rule stands as it is
 /// written. `root` is a directory such as `/proc/PID/root`.
 #[must_use]
-pub fn with_real_directories(rules: &Rules, root: &Path) -> Rules {
+pub fn with_real_directories(rules: &List, root: &Path) -> List {
     let mut all = rules.clone();
     let paths = rules.iter().filter_map(|(rule, held)| match rule {
         Rule::Path(path) => Some((path, *held)),
-        Rule::Name(_) => None,
+        _ => None,
     });
     let mut paths = paths.peekable();
     if paths.peek().is_none() {

@@ -15,11 +15,15 @@ mod stats;
 
 pub use decide::{Findings, Source, Verdict, decide};
 pub use event::{Event, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
-pub use rule::{KIND_DIR, KIND_NAME, KIND_PATH, KIND_REQUESTED, NAME_CAPACITY, RuleKey, RuleValue};
+pub use rule::{
+    GLOB_MAX, GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
+    KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
+    KINDS_ALLOW, NAME_CAPACITY, RULE_DRIFT, RULE_FIRST, RULE_UNLISTED, RuleKey, RuleValue,
+};
 pub use stats::{Hit, HitKey, Stats};
 
 /// Version of everything in this crate; stands in [`Config::abi`].
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
 pub const NAME_MAX: usize = 255;
@@ -58,13 +62,29 @@ pub struct Container {
     pub kinds: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`].
     pub mode: u32,
-    /// Zero; room for drift and allow-lists.
-    pub flags: u32,
+    /// [`DRIFT_OFF`], [`DRIFT_AUDIT`] or [`DRIFT_DENY`].
+    pub drift: u32,
     /// When it was bound: nanoseconds of `CLOCK_BOOTTIME`.
     pub bound_at: u64,
-    /// Zero; room for the device number of the container's root.
-    pub root_dev: u64,
+    /// Device of the container's root, as the kernel writes it inside
+    /// (`super_block.s_dev`, include/linux/kdev_t.h: minor in the low 20 bits);
+    /// 0 where neither drift nor an allow-list asks for it.
+    pub root_dev: u32,
+    /// Inode number of the container's own mount namespace; 0 as above.
+    pub mnt_ns: u32,
+    /// Inode number of its runtime's mount namespace; 0 where it is not known,
+    /// and then nothing of the runtime is exempted.
+    pub runtime_mnt_ns: u32,
+    /// Inode number of its runtime's pid namespace; 0 as above.
+    pub runtime_pid_ns: u32,
 }
+
+/// [`Container::drift`]: not looked at.
+pub const DRIFT_OFF: u32 = 0;
+/// [`Container::drift`]: what did not come with the image runs and is reported.
+pub const DRIFT_AUDIT: u32 = 1;
+/// [`Container::drift`]: it is refused.
+pub const DRIFT_DENY: u32 = 2;
 
 /// [`Container::mode`]: a denied program is refused.
 pub const MODE_ENFORCE: u32 = 0;
@@ -120,7 +140,9 @@ pub const CGROUP_ROOT: u64 = 1;
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Config, Container, Event, Hit, HitKey, Policy, RuleKey, RuleValue, Stats};
+    use super::{
+        Config, Container, Event, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+    };
 
     // SAFETY: each is repr(C), made of integers and arrays of integers alone,
     // and has no padding (checked by the sizes in `layout`).
@@ -134,6 +156,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleValue {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for GlobKey {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Stats {}
     // SAFETY: as above.
     unsafe impl aya::Pod for HitKey {}
@@ -145,10 +169,11 @@ mod pod {
 
 /// Sizes are part of the ABI: padding would put bytes into a key that nobody set.
 const _LAYOUT: () = {
-    assert!(size_of::<Container>() == 4 * 4 + 2 * 8);
+    assert!(size_of::<Container>() == 4 * 4 + 8 + 4 * 4);
     assert!(size_of::<Policy>() == 16 + 4 * 4);
     assert!(size_of::<Config>() == 2 * 4 + 8 + 2 * 4);
     assert!(size_of::<RuleKey>() == 4 * 4 + NAME_CAPACITY);
+    assert!(size_of::<GlobKey>() == 3 * 4 + GLOB_MAX);
     assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);
     assert!(size_of::<HitKey>() == 8 + 2 * 4);
     assert!(size_of::<Hit>() == 2 * 8);

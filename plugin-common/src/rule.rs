@@ -5,7 +5,14 @@
 //! A name is one edge. A path is read by components from the last one to the
 //! root, because that is how the kernel's tree is walked: `/usr/bin/id` is the
 //! edges `id`, `bin`, `usr`. The string given to exec is compared whole, in
-//! pieces of [`NAME_MAX`](crate::NAME_MAX) bytes from its start.
+//! pieces of [`NAME_MAX`](crate::NAME_MAX) bytes from its start. A directory is
+//! read from the root down: `/opt/tools/` is the edges `opt`, `tools`.
+//!
+//! Names with a `*` at one end stand in a map of their own, `globs`, which finds
+//! the longest of them: see [`GlobKey`].
+//!
+//! Rules of allow-lists have kinds of their own, and match the resolved file
+//! alone.
 
 use crate::NAME_MAX;
 
@@ -13,34 +20,103 @@ use crate::NAME_MAX;
 /// string reads add.
 pub const NAME_CAPACITY: usize = NAME_MAX + 1;
 
-/// [`RuleKey::kind`]: last component of the requested name, or name of the
-/// resolved file.
+/// Denied: last component of the requested name, name of the resolved file,
+/// or applet.
 pub const KIND_NAME: u32 = 0;
-/// [`RuleKey::kind`]: a component of the resolved file's path, the last first.
+/// Denied: a component of the resolved file's path, the last first.
 pub const KIND_PATH: u32 = 1;
-/// [`RuleKey::kind`]: a piece of the requested name as it was given to exec.
+/// Denied: a piece of the requested name as it was given to exec.
 pub const KIND_REQUESTED: u32 = 2;
-/// [`RuleKey::kind`]: reserved for directories (everything below).
+/// Denied: a component of a directory above the resolved file, the first first.
+/// The directory `/` is the empty name at node 0.
 pub const KIND_DIR: u32 = 3;
+/// Denied, in `globs`: the beginning of what [`KIND_NAME`] compares.
+pub const KIND_PREFIX: u32 = 4;
+/// Denied, in `globs`: the end of it, last byte first.
+pub const KIND_SUFFIX: u32 = 5;
+/// Allowed: as [`KIND_NAME`], of the resolved file alone.
+pub const KIND_ALLOW_NAME: u32 = 6;
+/// Allowed: as [`KIND_PATH`].
+pub const KIND_ALLOW_PATH: u32 = 7;
+/// Allowed: as [`KIND_DIR`].
+pub const KIND_ALLOW_DIR: u32 = 8;
+/// Allowed, in `globs`: as [`KIND_PREFIX`], of the resolved file alone.
+pub const KIND_ALLOW_PREFIX: u32 = 9;
+/// Allowed, in `globs`: as [`KIND_SUFFIX`], of the resolved file alone.
+pub const KIND_ALLOW_SUFFIX: u32 = 10;
+
+/// Bits of the kinds that make an allow-list: a policy with one of them refuses
+/// what none of them matches.
+pub const KINDS_ALLOW: u32 = 1 << KIND_ALLOW_NAME
+    | 1 << KIND_ALLOW_PATH
+    | 1 << KIND_ALLOW_DIR
+    | 1 << KIND_ALLOW_PREFIX
+    | 1 << KIND_ALLOW_SUFFIX;
+
+/// Reserved rule id: the program is in no allow-list of its container.
+pub const RULE_UNLISTED: u32 = 1;
+/// Reserved rule id: the file did not come with the container's image.
+pub const RULE_DRIFT: u32 = 2;
+/// The least id that is made from a rule's text.
+pub const RULE_FIRST: u32 = 16;
 
 /// Key of the map `rules`. Aligned so that the kernel side can clear and compare
 /// it by words.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RuleKey {
-    /// The policy that has the rule.
-    pub policy: u32,
     /// Where in the automaton the edge starts; 0 is the start.
     pub node: u32,
-    /// One of the `KIND_…` constants.
-    pub kind: u32,
     /// Bytes used of `name`.
     pub len: u32,
+    /// The policy that has the rule.
+    pub policy: u32,
+    /// One of the `KIND_…` constants.
+    pub kind: u32,
     /// The name or piece, zero behind `len`.
     pub name: [u8; NAME_CAPACITY],
 }
 
-/// Value of the map `rules`. Times are nanoseconds of `CLOCK_BOOTTIME`, so that
+/// Bytes of [`GlobKey::name`]: what the kernel's tries hold beside the words
+/// before it (`LPM_DATA_SIZE_MAX` of kernel/bpf/lpm_trie.c is 256).
+pub const GLOB_MAX: usize = 248;
+
+/// Key of the map `globs`, a trie that finds the longest prefix. Begins like a
+/// [`RuleKey`] from `len` on, so that the kernel side needs no second buffer.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GlobKey {
+    /// Bits that count: 64 for policy and kind, and 8 for each byte of the name.
+    pub bits: u32,
+    /// The policy that has the rule.
+    pub policy: u32,
+    /// [`KIND_PREFIX`], [`KIND_SUFFIX`] or their counterparts of allow-lists.
+    pub kind: u32,
+    /// The text before the `*`; or the text behind it, last byte first. Zero
+    /// behind it.
+    pub name: [u8; GLOB_MAX],
+}
+
+impl GlobKey {
+    /// Bits of policy and kind.
+    pub const BITS_BEFORE_NAME: u32 = 64;
+
+    /// A key for `text` (in reverse for a suffix), or `None` where it is longer
+    /// than [`GLOB_MAX`] bytes.
+    #[must_use]
+    pub fn new(policy: u32, kind: u32, text: &[u8]) -> Option<Self> {
+        let mut name = [0; GLOB_MAX];
+        name.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self {
+            bits: Self::BITS_BEFORE_NAME + 8 * u32::try_from(text.len()).ok()?,
+            policy,
+            kind,
+            name,
+        })
+    }
+}
+
+/// Value of the maps `rules` and `globs`. Times are nanoseconds of `CLOCK_BOOTTIME`, so that
 /// a rule that ends does so by itself, also when the machine slept.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,10 +162,10 @@ impl RuleKey {
             return None;
         }
         let mut key = Self {
-            policy,
             node,
-            kind,
             len: u32::try_from(name.len()).ok()?,
+            policy,
+            kind,
             name: [0; NAME_CAPACITY],
         };
         key.name.get_mut(..name.len())?.copy_from_slice(name);

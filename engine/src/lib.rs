@@ -6,7 +6,7 @@
 //! pid, container id ──► cgroup::Cgroup ────────────────────┴─► bind::Binder ──► pinned maps
 //! ```
 //!
-//! [`annotation`], [`order`] and [`policy`] are pure. [`cgroup`] is the only module that
+//! [`annotation`], [`order`], [`policy`] and [`matching`] are pure. [`cgroup`] is the only module that
 //! touches cgroupfs, [`kernel`] the only one that knows eBPF. Everything that
 //! binds (the NRI plugin, hooks, the command line) goes through
 //! [`bind::Binder`].
@@ -21,6 +21,7 @@ pub mod kernel;
 pub mod lock;
 #[cfg(feature = "lookup")]
 pub mod lookup;
+pub mod matching;
 pub mod oci;
 pub mod order;
 pub mod policy;

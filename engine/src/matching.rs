@@ -1,0 +1,391 @@
+//! What a policy says of one program, from facts about it. Pure.
+//!
+//! This is the kernel side's work (plugin-ebpf/src/facts.rs) done on [`Rules`] as
+//! they are written, so that a rule can be named. The property test below holds
+//! it against the compiled entries, followed as the kernel side follows them.
+
+use plugin_common::{Container, Findings, RuleValue, Source, Verdict, decide};
+
+use crate::{
+    annotation::Rule,
+    policy::{Held, List, Rules, Window},
+};
+
+/// Where a file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// In the image: on the container's root file system, not on its upper layer.
+    Image,
+    /// On the upper layer: written, or copied up by a change.
+    Upper,
+    /// On another file system than the root, by a mount of the container's.
+    Elsewhere,
+    /// Nowhere: it has no link.
+    Unlinked,
+    /// That could not be told.
+    Unknown,
+}
+
+/// A file, as the hooks see it.
+#[derive(Clone, Copy, Debug)]
+pub struct File<'a> {
+    /// Its path in its mount namespace, absolute and without links.
+    pub path: &'a [u8],
+    /// Where it lies.
+    pub whence: Whence,
+}
+
+/// What a hook asks about, by which hook.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// The syscall (`kprobe`): the string alone.
+    Syscall {
+        /// As it was given to exec.
+        requested: &'a [u8],
+    },
+    /// `bprm_check` (`lsm`, `fmod_ret`): one level of interpreters.
+    Level {
+        /// As it was given to exec, or as it stands behind `#!`.
+        requested: &'a [u8],
+        /// The file behind it.
+        file: File<'a>,
+    },
+    /// `mmap_file` (`lsm`, `fmod_ret`): a file mapped executable.
+    Mapped {
+        /// The file.
+        file: File<'a>,
+    },
+    /// `sched_process_exec` (`signal`): the new image.
+    Image {
+        /// As it was given to exec; and the last interpreter, as it was asked for.
+        requested: &'a [&'a [u8]],
+        /// The file that is executed in the end.
+        file: File<'a>,
+        /// What its arguments call it, see [`applets`].
+        applets: &'a [&'a [u8]],
+        /// The program that it is to load, where it is a dynamic loader: see
+        /// [`loaded`].
+        loaded: Option<&'a [u8]>,
+    },
+}
+
+/// A rule that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match<'r> {
+    /// The rule.
+    pub rule: &'r Rule,
+    /// The id that it is counted under.
+    pub id: u32,
+    /// What it matched.
+    pub source: Source,
+}
+
+/// What was found about a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'r> {
+    /// The rule that denies it.
+    pub denied: Option<Match<'r>>,
+    /// The item of the allow-list that admits it.
+    pub listed: Option<Match<'r>>,
+    /// There is an allow-list, it is asked, and no item of it holds for the file.
+    pub unlisted: bool,
+    /// It did not come with the image, and no item of the allow-list that is a
+    /// path or a directory admits it. What can't be told counts, as it does in
+    /// the kernel.
+    pub drifted: bool,
+}
+
+impl Found<'_> {
+    /// The verdict in a container of this mode and drift.
+    #[must_use]
+    pub fn verdict(&self, container: &Container) -> Verdict {
+        let denied = self.denied.as_ref();
+        decide(
+            container,
+            Findings {
+                denied: denied.map_or(0, |found| found.id),
+                source: denied.map_or(0, |found| found.source as u32),
+                unlisted: self.unlisted.into(),
+                drifted: self.drifted.into(),
+            },
+        )
+    }
+}
+
+/// What `rules` say at `now` (nanoseconds of `CLOCK_BOOTTIME`).
+#[must_use]
+pub fn find<'r>(rules: &'r Rules, asked: &Asked<'_>, now: u64) -> Found<'r> {
+    let file = asked.file();
+    let listed = file.and_then(|file| listed(&rules.allow, file.path, now));
+    let asks_list = matches!(asked, Asked::Level { .. } | Asked::Image { .. });
+    Found {
+        denied: denied(&rules.deny, asked, now),
+        listed,
+        unlisted: asks_list && !rules.allow.is_empty() && listed.is_none(),
+        drifted: file.is_some_and(|file| drifted(&rules.allow, file, now)),
+    }
+}
+
+impl<'a> Asked<'a> {
+    fn file(&self) -> Option<File<'a>> {
+        match *self {
+            Self::Syscall { .. } => None,
+            Self::Level { file, .. } | Self::Mapped { file } | Self::Image { file, .. } => {
+                Some(file)
+            }
+        }
+    }
+
+    /// By what name rules recognise it: names, then paths, in the kernel side's
+    /// order.
+    fn names(&self) -> Vec<(&'a [u8], Source)> {
+        let resolved = |file: File<'a>, source| (last_component(file.path), source);
+        match *self {
+            Self::Syscall { requested } => vec![(last_component(requested), Source::Requested)],
+            Self::Level { requested, file } => vec![
+                (last_component(requested), Source::Requested),
+                resolved(file, Source::Resolved),
+            ],
+            Self::Mapped { file } => vec![resolved(file, Source::Mapped)],
+            Self::Image {
+                requested,
+                file,
+                applets,
+                loaded,
+            } => {
+                let asked = requested.iter();
+                let applets = applets.iter().map(|name| (*name, Source::Applet));
+                let loaded = loaded.map(|name| (last_component(name), Source::Loaded));
+                asked
+                    .map(|name| (last_component(name), Source::Requested))
+                    .chain([resolved(file, Source::Resolved)])
+                    .chain(applets)
+                    .chain(loaded)
+                    .collect()
+            }
+        }
+    }
+
+    /// Strings that are compared whole.
+    fn strings(&self) -> Vec<(&'a [u8], Source)> {
+        let requested = |name| (name, Source::Requested);
+        match *self {
+            Self::Syscall { requested: name }
+            | Self::Level {
+                requested: name, ..
+            } => {
+                vec![requested(name)]
+            }
+            Self::Mapped { .. } => Vec::new(),
+            Self::Image {
+                requested: names,
+                loaded,
+                ..
+            } => {
+                let names = names.iter().map(|name| requested(*name));
+                names
+                    .chain(loaded.map(|name| (name, Source::Loaded)))
+                    .collect()
+            }
+        }
+    }
+
+    fn file_source(&self) -> Source {
+        match self {
+            Self::Mapped { .. } => Source::Mapped,
+            _ => Source::Resolved,
+        }
+    }
+}
+
+fn denied<'r>(list: &'r List, asked: &Asked<'_>, now: u64) -> Option<Match<'r>> {
+    let matched = |found: Option<(&'r Rule, Held)>, source| {
+        found.map(|(rule, held)| Match {
+            rule,
+            id: held.id,
+            source,
+        })
+    };
+    let mut names = asked.names().into_iter();
+    let mut strings = asked.strings().into_iter();
+    names
+        .find_map(|(text, source)| matched(name(list, text, now), source))
+        .or_else(|| strings.find_map(|(text, source)| matched(path(list, text, now), source)))
+        .or_else(|| {
+            let file = asked.file()?;
+            let found = path(list, file.path, now).or_else(|| directory(list, file.path, now));
+            matched(found, asked.file_source())
+        })
+}
+
+fn listed<'r>(list: &'r List, resolved: &[u8], now: u64) -> Option<Match<'r>> {
+    name(list, last_component(resolved), now)
+        .or_else(|| path(list, resolved, now))
+        .or_else(|| directory(list, resolved, now))
+        .map(|(rule, held)| Match {
+            rule,
+            id: held.id,
+            source: Source::Resolved,
+        })
+}
+
+fn drifted(allow: &List, file: File<'_>, now: u64) -> bool {
+    match file.whence {
+        Whence::Image => false,
+        Whence::Elsewhere => {
+            path(allow, file.path, now).is_none() && directory(allow, file.path, now).is_none()
+        }
+        Whence::Upper | Whence::Unlinked | Whence::Unknown => true,
+    }
+}
+
+/// The rule for a name: the name itself, else the longest beginning, else the
+/// longest end.
+fn name<'r>(list: &'r List, name: &[u8], now: u64) -> Option<(&'r Rule, Held)> {
+    if name.is_empty() {
+        return None;
+    }
+    exact(
+        list,
+        now,
+        |rule| matches!(rule, Rule::Name(text) if text.as_bytes() == name),
+    )
+    .or_else(|| {
+        longest(list, now, |rule| match rule {
+            Rule::Prefix(text) if name.starts_with(text.as_bytes()) => Some(text.len()),
+            _ => None,
+        })
+    })
+    .or_else(|| {
+        longest(list, now, |rule| match rule {
+            Rule::Suffix(text) if name.ends_with(text.as_bytes()) => Some(text.len()),
+            _ => None,
+        })
+    })
+}
+
+fn path<'r>(list: &'r List, path: &[u8], now: u64) -> Option<(&'r Rule, Held)> {
+    exact(
+        list,
+        now,
+        |rule| matches!(rule, Rule::Path(text) if text.as_bytes() == path),
+    )
+}
+
+/// The rule for a directory above the file: the outermost that holds.
+fn directory<'r>(list: &'r List, path: &[u8], now: u64) -> Option<(&'r Rule, Held)> {
+    let holding = list.iter().filter(|(rule, held)| {
+        matches!(rule, Rule::Directory(text) if path.starts_with(text.as_bytes()))
+            && holds(held.window, now)
+    });
+    holding
+        .min_by_key(|(rule, _)| match rule {
+            Rule::Directory(text) => text.len(),
+            _ => usize::MAX,
+        })
+        .map(|(rule, held)| (rule, *held))
+}
+
+fn exact(list: &List, now: u64, is: impl Fn(&Rule) -> bool) -> Option<(&Rule, Held)> {
+    let mut those = list.iter().filter(|(rule, _)| is(rule));
+    let (rule, held) = those.next()?;
+    holds(held.window, now).then_some((rule, *held))
+}
+
+/// The longest glob, which holds whenever a shorter one that matches does: see
+/// `Policy::compile`.
+fn longest(
+    list: &List,
+    now: u64,
+    length: impl Fn(&Rule) -> Option<usize>,
+) -> Option<(&Rule, Held)> {
+    let those = list
+        .iter()
+        .filter_map(|(rule, held)| length(rule).map(|length| (length, rule, *held)));
+    let (_, rule, held) = those.clone().max_by_key(|(length, ..)| *length)?;
+    let window = those.fold(held.window, |all, (_, _, held)| all.or(held.window));
+    holds(window, now).then_some((rule, held))
+}
+
+fn holds(window: Window, now: u64) -> bool {
+    RuleValue {
+        from: window.from,
+        until: window.until,
+        ..RuleValue::NONE
+    }
+    .holds(now)
+}
+
+/// What is behind the last slash.
+#[must_use]
+pub fn last_component(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+/// Programs that take the name of the program to be from their arguments.
+const MULTI_CALL: [&[u8]; 3] = [b"busybox", b"toybox", b"coreutils"];
+
+/// Options by which GNU coreutils as one binary is told which program to be
+/// (src/coreutils.c).
+const COREUTILS_OPTIONS: [&[u8]; 2] = [b"--coreutils-prog=", b"--coreutils-prog-shebang="];
+
+/// What a program's arguments call it: the last component of the first, and for a
+/// multi-call binary the applet that the next one names.
+#[must_use]
+pub fn applets<'a>(file: &[u8], argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let own = argv.first().map(|own| last_component(own));
+    let multi = MULTI_CALL.contains(&last_component(file));
+    let applet = argv.get(1).filter(|_| multi).map(|word| {
+        let option = COREUTILS_OPTIONS
+            .iter()
+            .find_map(|option| word.strip_prefix(*option));
+        last_component(option.unwrap_or(word))
+    });
+    let names = own.into_iter().chain(applet);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Whether a file is a dynamic loader, by its name: `ld-linux-x86-64.so.2`,
+/// `ld-musl-x86_64.so.1`, `ld.so`.
+#[must_use]
+pub fn is_loader(file: &[u8]) -> bool {
+    let name = last_component(file);
+    name == b"ld.so" || name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so")
+}
+
+/// Options of glibc's loader that take a value of their own (elf/rtld.c,
+/// `rtld_program`).
+const LOADER_VALUES: [&[u8]; 7] = [
+    b"--library-path",
+    b"--inhibit-rpath",
+    b"--audit",
+    b"--preload",
+    b"--argv0",
+    b"--glibc-hwcaps-prepend",
+    b"--glibc-hwcaps-mask",
+];
+
+/// The program that a dynamic loader is asked to run by these arguments.
+#[must_use]
+pub fn loaded<'a>(file: &[u8], argv: &[&'a [u8]]) -> Option<&'a [u8]> {
+    if !is_loader(file) {
+        return None;
+    }
+    let mut words = argv.iter().skip(1);
+    while let Some(word) = words.next() {
+        if *word == b"--" {
+            return words.next().copied();
+        }
+        if !word.starts_with(b"--") {
+            return Some(word);
+        }
+        if LOADER_VALUES.contains(word) {
+            words.next();
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "matching_tests.rs"]
+mod tests;

@@ -24,8 +24,12 @@ pub mod lookup;
 pub mod matching;
 pub mod oci;
 pub mod order;
+#[cfg(feature = "lookup")]
+pub mod outcome;
 pub mod policy;
 pub mod probe;
+#[cfg(feature = "lookup")]
+pub mod program;
 pub mod record;
 pub mod root;
 pub mod scope;

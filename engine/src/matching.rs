@@ -29,6 +29,9 @@ pub enum Whence {
 /// A file, as the hooks see it.
 #[derive(Clone, Copy, Debug)]
 pub struct File<'a> {
+    /// Its own name. Where it is mounted as a file on another, that is not the
+    /// last component of its path.
+    pub name: &'a [u8],
     /// Its path in its mount namespace, absolute and without links.
     pub path: &'a [u8],
     /// Where it lies.
@@ -116,7 +119,7 @@ impl Found<'_> {
 #[must_use]
 pub fn find<'r>(rules: &'r Rules, asked: &Asked<'_>, now: u64) -> Found<'r> {
     let file = asked.file();
-    let listed = file.and_then(|file| listed(&rules.allow, file.path, now));
+    let listed = file.and_then(|file| listed(&rules.allow, file, now));
     let asks_list = matches!(asked, Asked::Level { .. } | Asked::Image { .. });
     Found {
         denied: denied(&rules.deny, asked, now),
@@ -136,10 +139,16 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// Where the file lies; `None` where the hook has no file.
+    #[must_use]
+    pub fn whence(&self) -> Option<Whence> {
+        self.file().map(|file| file.whence)
+    }
+
     /// By what name rules recognise it: names, then paths, in the kernel side's
     /// order.
     fn names(&self) -> Vec<(&'a [u8], Source)> {
-        let resolved = |file: File<'a>, source| (last_component(file.path), source);
+        let resolved = |file: File<'a>, source| (file.name, source);
         match *self {
             Self::Syscall { requested } => vec![(last_component(requested), Source::Requested)],
             Self::Level { requested, file } => vec![
@@ -218,10 +227,10 @@ fn denied<'r>(list: &'r List, asked: &Asked<'_>, now: u64) -> Option<Match<'r>> 
         })
 }
 
-fn listed<'r>(list: &'r List, resolved: &[u8], now: u64) -> Option<Match<'r>> {
-    name(list, last_component(resolved), now)
-        .or_else(|| path(list, resolved, now))
-        .or_else(|| directory(list, resolved, now))
+fn listed<'r>(list: &'r List, file: File<'_>, now: u64) -> Option<Match<'r>> {
+    name(list, file.name, now)
+        .or_else(|| path(list, file.path, now))
+        .or_else(|| directory(list, file.path, now))
         .map(|(rule, held)| Match {
             rule,
             id: held.id,
@@ -329,12 +338,12 @@ const MULTI_CALL: [&[u8]; 3] = [b"busybox", b"toybox", b"coreutils"];
 /// (src/coreutils.c).
 const COREUTILS_OPTIONS: [&[u8]; 2] = [b"--coreutils-prog=", b"--coreutils-prog-shebang="];
 
-/// What a program's arguments call it: the last component of the first, and for a
-/// multi-call binary the applet that the next one names.
+/// What the arguments call a program whose file has this name: the last component
+/// of the first, and for a multi-call binary the applet that the next one names.
 #[must_use]
-pub fn applets<'a>(file: &[u8], argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
+pub fn applets<'a>(name: &[u8], argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
     let own = argv.first().map(|own| last_component(own));
-    let multi = MULTI_CALL.contains(&last_component(file));
+    let multi = MULTI_CALL.contains(&name);
     let applet = argv.get(1).filter(|_| multi).map(|word| {
         let option = COREUTILS_OPTIONS
             .iter()
@@ -348,8 +357,7 @@ pub fn applets<'a>(file: &[u8], argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
 /// Whether a file is a dynamic loader, by its name: `ld-linux-x86-64.so.2`,
 /// `ld-musl-x86_64.so.1`, `ld.so`.
 #[must_use]
-pub fn is_loader(file: &[u8]) -> bool {
-    let name = last_component(file);
+pub fn is_loader(name: &[u8]) -> bool {
     name == b"ld.so" || name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so")
 }
 
@@ -365,10 +373,10 @@ const LOADER_VALUES: [&[u8]; 7] = [
     b"--glibc-hwcaps-mask",
 ];
 
-/// The program that a dynamic loader is asked to run by these arguments.
+/// The program that a dynamic loader, a file of this name, is asked to run.
 #[must_use]
-pub fn loaded<'a>(file: &[u8], argv: &[&'a [u8]]) -> Option<&'a [u8]> {
-    if !is_loader(file) {
+pub fn loaded<'a>(name: &[u8], argv: &[&'a [u8]]) -> Option<&'a [u8]> {
+    if !is_loader(name) {
         return None;
     }
     let mut words = argv.iter().skip(1);

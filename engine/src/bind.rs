@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{Container, Hit};
+use plugin_common::{Container, Hit, RULE_DRIFT, RULE_UNLISTED};
 
 use crate::{
     annotation::{Mode, Spec},
@@ -18,7 +18,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{List, Policy, Rules, rule_id},
+    policy::{Policy, Rules, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
 };
@@ -331,12 +331,12 @@ impl Held<'_> {
         cgroup: &Cgroup,
         root: &Path,
     ) -> Result<(), BindError> {
-        let deny = record
+        let rules = record
             .orders()?
             .rules(record.spec()?.as_ref(), clock::now());
         let policy = Policy::compile(&Rules {
-            deny: root::with_real_directories(&deny, root),
-            allow: List::default(),
+            deny: root::with_real_directories(&rules.deny, root),
+            allow: root::with_real_directories(&rules.allow, root),
         });
         let mode = record.mode()?;
         self.records.write(record)?;
@@ -369,10 +369,12 @@ impl Held<'_> {
 
     fn forget(&mut self, record: &Record) -> Result<(), BindError> {
         self.maps.remove_container(record.cgroup)?;
-        for rule in record.orders()?.all_rules(record.spec()?.as_ref()) {
+        let (spec, orders) = (record.spec()?, record.orders()?);
+        let rules = orders.all_rules(spec.as_ref()).map(rule_id);
+        for rule in rules.chain([RULE_UNLISTED, RULE_DRIFT]) {
             self.maps.remove_hit(&plugin_common::HitKey {
                 cgroup: record.cgroup,
-                rule: rule_id(rule),
+                rule,
                 reserved: 0,
             })?;
         }

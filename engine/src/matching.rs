@@ -64,11 +64,11 @@ pub enum Asked<'a> {
         requested: &'a [&'a [u8]],
         /// The file that is executed in the end.
         file: File<'a>,
-        /// What its arguments call it, see [`applets`].
-        applets: &'a [&'a [u8]],
-        /// The program that it is to load, where it is a dynamic loader: see
-        /// [`loaded`].
-        loaded: Option<&'a [u8]>,
+        /// Its arguments.
+        arguments: &'a [&'a [u8]],
+        /// Whether what a dynamic loader is asked to run counts too: where no hook
+        /// sees it mapped.
+        loader: bool,
     },
 }
 
@@ -145,86 +145,80 @@ impl<'a> Asked<'a> {
         self.file().map(|file| file.whence)
     }
 
-    /// By what name rules recognise it: names, then paths, in the kernel side's
-    /// order.
-    fn names(&self) -> Vec<(&'a [u8], Source)> {
-        let resolved = |file: File<'a>, source| (file.name, source);
+    /// By what rules recognise it, in the kernel side's order.
+    fn probes(&self) -> Vec<(Probe<'a>, Source)> {
+        let file = |file: File<'a>, source| {
+            [
+                (Probe::Name(file.name), source),
+                (Probe::Path(file.path), source),
+                (Probe::Directory(file.path), source),
+            ]
+        };
         match *self {
-            Self::Syscall { requested } => vec![(last_component(requested), Source::Requested)],
-            Self::Level { requested, file } => vec![
-                (last_component(requested), Source::Requested),
-                resolved(file, Source::Resolved),
-            ],
-            Self::Mapped { file } => vec![resolved(file, Source::Mapped)],
+            Self::Syscall { requested } => string(requested, Source::Requested).into(),
+            Self::Level {
+                requested,
+                file: resolved,
+            } => string(requested, Source::Requested)
+                .into_iter()
+                .chain(file(resolved, Source::Resolved))
+                .collect(),
+            Self::Mapped { file: mapped } => file(mapped, Source::Mapped).into(),
             Self::Image {
                 requested,
-                file,
-                applets,
-                loaded,
+                file: resolved,
+                arguments,
+                loader,
             } => {
-                let asked = requested.iter();
-                let applets = applets.iter().map(|name| (*name, Source::Applet));
-                let loaded = loaded.map(|name| (last_component(name), Source::Loaded));
-                asked
-                    .map(|name| (last_component(name), Source::Requested))
-                    .chain([resolved(file, Source::Resolved)])
-                    .chain(applets)
-                    .chain(loaded)
+                let requested = requested.iter();
+                let own = arguments.first().map(|own| last_component(own));
+                let program = program(resolved.name, arguments)
+                    .filter(|(_, source)| loader || *source != Source::Loaded);
+                requested
+                    .flat_map(|text| string(text, Source::Requested))
+                    .chain(file(resolved, Source::Resolved))
+                    .chain(own.map(|own| (Probe::Name(own), Source::Applet)))
+                    .chain(
+                        program
+                            .into_iter()
+                            .flat_map(|(text, source)| string(text, source)),
+                    )
                     .collect()
             }
-        }
-    }
-
-    /// Strings that are compared whole.
-    fn strings(&self) -> Vec<(&'a [u8], Source)> {
-        let requested = |name| (name, Source::Requested);
-        match *self {
-            Self::Syscall { requested: name }
-            | Self::Level {
-                requested: name, ..
-            } => {
-                vec![requested(name)]
-            }
-            Self::Mapped { .. } => Vec::new(),
-            Self::Image {
-                requested: names,
-                loaded,
-                ..
-            } => {
-                let names = names.iter().map(|name| requested(*name));
-                names
-                    .chain(loaded.map(|name| (name, Source::Loaded)))
-                    .collect()
-            }
-        }
-    }
-
-    fn file_source(&self) -> Source {
-        match self {
-            Self::Mapped { .. } => Source::Mapped,
-            _ => Source::Resolved,
         }
     }
 }
 
+/// One question to a list.
+#[derive(Clone, Copy, Debug)]
+enum Probe<'a> {
+    Name(&'a [u8]),
+    Path(&'a [u8]),
+    Directory(&'a [u8]),
+}
+
+/// A string that stands for a program is compared by its last component, and
+/// whole.
+fn string(text: &[u8], source: Source) -> [(Probe<'_>, Source); 2] {
+    [
+        (Probe::Name(last_component(text)), source),
+        (Probe::Path(text), source),
+    ]
+}
+
 fn denied<'r>(list: &'r List, asked: &Asked<'_>, now: u64) -> Option<Match<'r>> {
-    let matched = |found: Option<(&'r Rule, Held)>, source| {
-        found.map(|(rule, held)| Match {
+    asked.probes().into_iter().find_map(|(probe, source)| {
+        let (rule, held) = match probe {
+            Probe::Name(text) => name(list, text, now),
+            Probe::Path(text) => path(list, text, now),
+            Probe::Directory(text) => directory(list, text, now),
+        }?;
+        Some(Match {
             rule,
             id: held.id,
             source,
         })
-    };
-    let mut names = asked.names().into_iter();
-    let mut strings = asked.strings().into_iter();
-    names
-        .find_map(|(text, source)| matched(name(list, text, now), source))
-        .or_else(|| strings.find_map(|(text, source)| matched(path(list, text, now), source)))
-        .or_else(|| {
-            let file = asked.file()?;
-            let found = path(list, file.path, now).or_else(|| directory(list, file.path, now));
-            matched(found, asked.file_source())
-        })
+    })
 }
 
 fn listed<'r>(list: &'r List, file: File<'_>, now: u64) -> Option<Match<'r>> {
@@ -331,63 +325,52 @@ pub fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
-/// Programs that take the name of the program to be from their arguments.
+/// Names of multi-call binaries begin so: they take from their arguments which
+/// program to be.
 const MULTI_CALL: [&[u8]; 3] = [b"busybox", b"toybox", b"coreutils"];
 
-/// Options by which GNU coreutils as one binary is told which program to be
-/// (src/coreutils.c).
-const COREUTILS_OPTIONS: [&[u8]; 2] = [b"--coreutils-prog=", b"--coreutils-prog-shebang="];
+/// Names of dynamic loaders begin so. musl's C library is its loader too.
+const LOADERS: [&[u8]; 4] = [b"ld-", b"ld.", b"ld64.", b"libc."];
 
-/// What the arguments call a program whose file has this name: the last component
-/// of the first, and for a multi-call binary the applet that the next one names.
-#[must_use]
-pub fn applets<'a>(name: &[u8], argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
-    let own = argv.first().map(|own| last_component(own));
-    let multi = MULTI_CALL.contains(&name);
-    let applet = argv.get(1).filter(|_| multi).map(|word| {
-        let option = COREUTILS_OPTIONS
-            .iter()
-            .find_map(|option| word.strip_prefix(*option));
-        last_component(option.unwrap_or(word))
-    });
-    let names = own.into_iter().chain(applet);
-    names.filter(|name| !name.is_empty()).collect()
-}
+/// Options of GNU's single binary whose value behind the `=` is a program.
+const PROGRAM: [&[u8]; 2] = [b"--coreutils-prog=", b"--coreutils-prog-shebang="];
 
-/// Whether a file is a dynamic loader, by its name: `ld-linux-x86-64.so.2`,
-/// `ld-musl-x86_64.so.1`, `ld.so`.
-#[must_use]
-pub fn is_loader(name: &[u8]) -> bool {
-    name == b"ld.so" || name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so")
-}
-
-/// Options of glibc's loader that take a value of their own (elf/rtld.c,
-/// `rtld_program`).
-const LOADER_VALUES: [&[u8]; 7] = [
+/// Options of the loader whose value is the next argument. Sources: glibc
+/// `elf/rtld.c`, musl `ldso/dynlink.c`.
+const WITH_VALUE: [&[u8]; 7] = [
     b"--library-path",
-    b"--inhibit-rpath",
-    b"--audit",
     b"--preload",
+    b"--audit",
     b"--argv0",
+    b"--inhibit-rpath",
     b"--glibc-hwcaps-prepend",
     b"--glibc-hwcaps-mask",
 ];
 
-/// The program that a dynamic loader, a file of this name, is asked to run.
+/// The program that arguments ask for, of an executable whose file has this name:
+/// the applet of a multi-call binary, or what a dynamic loader is to run. Whether
+/// it is one of these tells the file's name, or else the first argument.
 #[must_use]
-pub fn loaded<'a>(name: &[u8], argv: &[&'a [u8]]) -> Option<&'a [u8]> {
-    if !is_loader(name) {
-        return None;
+pub fn program<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Option<(&'a [u8], Source)> {
+    let begins = |name: &[u8], with: &[&[u8]]| with.iter().any(|with| name.starts_with(with));
+    let (own, words) = arguments.split_first()?;
+    let known = |name: &&[u8]| begins(name, &MULTI_CALL) || begins(name, &LOADERS);
+    let called = [name, last_component(own)].into_iter().find(known)?;
+    if begins(called, &MULTI_CALL) {
+        // `busybox busybox whoami`
+        let mut words = words
+            .iter()
+            .filter(|word| !begins(last_component(word), &MULTI_CALL));
+        let word = words.next()?;
+        let value = PROGRAM.iter().find_map(|option| word.strip_prefix(*option));
+        return Some((value.unwrap_or(word), Source::Applet));
     }
-    let mut words = argv.iter().skip(1);
+    let mut words = words.iter();
     while let Some(word) = words.next() {
-        if *word == b"--" {
-            return words.next().copied();
+        if !word.starts_with(b"-") {
+            return Some((word, Source::Loaded));
         }
-        if !word.starts_with(b"--") {
-            return Some(word);
-        }
-        if LOADER_VALUES.contains(word) {
+        if WITH_VALUE.contains(word) {
             words.next();
         }
     }

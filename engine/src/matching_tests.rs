@@ -98,18 +98,32 @@ fn each_hook_sees_what_is_its_own() {
     let mapped = |path| denied(&Asked::Mapped { file: file(path) });
     assert_eq!(mapped("/usr/bin/whoami"), Some(Source::Mapped));
     assert_eq!(mapped("/bin/id"), Some(Source::Mapped));
-    let image = |applets: &[&[u8]], loaded| {
+    let image = |arguments: &[&[u8]], loader| {
         denied(&Asked::Image {
             requested: &[b"/a/x", b"/bin/busybox"],
             file: busybox,
-            applets,
-            loaded,
+            arguments,
+            loader,
         })
     };
-    assert_eq!(image(&[b"busybox", b"whoami"], None), Some(Source::Applet));
-    assert_eq!(image(&[b"busybox", b"id"], None), None);
-    assert_eq!(image(&[], Some(b"/bin/id")), Some(Source::Loaded));
-    assert_eq!(image(&[], Some(b"./whoami")), Some(Source::Loaded));
+    assert_eq!(image(&[b"busybox", b"whoami"], false), Some(Source::Applet));
+    assert_eq!(
+        image(&[b"busybox", b"/bin/id"], false),
+        Some(Source::Applet)
+    );
+    assert_eq!(image(&[b"/x/whoami"], false), Some(Source::Applet));
+    assert_eq!(image(&[b"busybox", b"id"], false), None);
+    assert_eq!(image(&[b"/bin/id"], false), None);
+    let loader = |loader| {
+        denied(&Asked::Image {
+            requested: &[b"/lib/ld.so"],
+            file: file("/lib/ld.so"),
+            arguments: &[b"ld.so", b"/bin/id"],
+            loader,
+        })
+    };
+    assert_eq!(loader(true), Some(Source::Loaded));
+    assert_eq!(loader(false), None);
     // Libraries are not asked of the allow-list, a string alone neither.
     let unlisted = |asked: &Asked<'_>| find(&rules, asked, 0).unlisted;
     let libc = file("/lib/libc.so.6");
@@ -191,39 +205,41 @@ fn the_verdict_names_the_users_rule_before_a_reserved_one() {
 }
 
 #[test]
-fn a_multi_call_binary_is_what_its_arguments_say() {
-    for (file, argv, expected) in [
-        ("whoami", &["whoami", "x"][..], &["whoami"][..]),
-        ("busybox", &["/bin/whoami", "x"], &["whoami", "x"]),
-        ("busybox", &["busybox", "/a/id"], &["busybox", "id"]),
-        ("busybox", &["busybox"], &["busybox"]),
-        ("busybox", &[], &[]),
+fn arguments_ask_multi_call_binaries_and_loaders_for_a_program() {
+    use Source::{Applet, Loaded};
+    for (name, arguments, expected) in [
+        ("whoami", "whoami x", None),
+        ("busybox", "/bin/whoami x", Some(("x", Applet))),
+        ("busybox.static", "a /a/id", Some(("/a/id", Applet))),
+        ("renamed", "/x/busybox id", Some(("id", Applet))),
         (
-            "coreutils",
-            &["x", "--coreutils-prog=whoami"],
-            &["x", "whoami"],
+            "busybox",
+            "busybox busybox /x/toybox id",
+            Some(("id", Applet)),
         ),
-    ] {
-        let argv: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
-        let expected: Vec<&[u8]> = expected.iter().map(|word| word.as_bytes()).collect();
-        assert_eq!(applets(file.as_bytes(), &argv), expected, "{file} {argv:?}");
-    }
-}
-
-#[test]
-fn the_program_of_a_loader_is_its_first_word_that_is_no_option() {
-    for (file, argv, expected) in [
-        ("ld-linux-x86-64.so.2", "ld /bin/id x", Some("/bin/id")),
-        ("ld-musl-x86_64.so.1", "ld --library-path /l id", Some("id")),
-        ("ld.so", "ld --list -- id", Some("id")),
-        ("ld.so", "ld --argv0 x ./id", Some("./id")),
+        ("busybox", "busybox", None),
+        ("busybox", "busybox --help id", Some(("--help", Applet))),
+        ("coreutils", "x --coreutils-prog=id", Some(("id", Applet))),
+        (
+            "ld-linux-x86-64.so.2",
+            "ld /bin/id x",
+            Some(("/bin/id", Loaded)),
+        ),
+        (
+            "ld-musl-x86_64.so.1",
+            "ld --library-path /l id",
+            Some(("id", Loaded)),
+        ),
+        ("ld.so", "ld --list -- id", Some(("id", Loaded))),
+        ("ld.so", "ld --argv0 x ./id", Some(("./id", Loaded))),
         ("ld.so", "ld --list", None),
         ("ld", "ld a.o", None),
-        ("ld-shim", "ld a.o", None),
     ] {
-        let argv: Vec<&[u8]> = argv.split(' ').map(str::as_bytes).collect();
-        assert_eq!(loaded(file.as_bytes(), &argv), expected.map(str::as_bytes));
+        let arguments: Vec<&[u8]> = arguments.split(' ').map(str::as_bytes).collect();
+        let expected = expected.map(|(text, source)| (text.as_bytes(), source));
+        assert_eq!(program(name.as_bytes(), &arguments), expected, "{name}");
     }
+    assert_eq!(program(b"busybox", &[]), None);
 }
 
 /// The entries of a policy, looked up as the kernel looks them up.
@@ -350,8 +366,8 @@ impl Maps {
     fn denied(&self, requested: &[u8], name: &[u8], resolved: &[u8]) -> u32 {
         first([
             self.name(&DENY, last_component(requested)),
-            self.name(&DENY, name),
             self.requested(requested),
+            self.name(&DENY, name),
             self.path(&DENY, resolved),
             self.dir(&DENY, resolved),
         ])

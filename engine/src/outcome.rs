@@ -9,7 +9,7 @@ use plugin_common::{Container, RULE_DRIFT, Verdict};
 
 use crate::{
     kernel::Mechanism,
-    matching::{Asked, Found, Match, Whence, applets, find, loaded},
+    matching::{Asked, Found, Match, Whence, find},
     policy::Rules,
     program::Program,
 };
@@ -121,7 +121,9 @@ impl<'a> Case<'a> {
                     findings,
                 };
             };
-            let Some(found) = self.at(step) else { continue };
+            let Some(found) = self.at(step, mechanism) else {
+                continue;
+            };
             findings.push(found);
             if !found.audited {
                 return Outcome { effect, findings };
@@ -138,7 +140,7 @@ impl<'a> Case<'a> {
     fn steps(&self, mechanism: Mechanism) -> Vec<(Step, Option<Effect>)> {
         let program = self.program;
         let mut steps = Vec::new();
-        let at_exec = matches!(mechanism, Mechanism::Lsm | Mechanism::FmodRet);
+        let at_exec = sees_mappings(mechanism);
         if at_exec {
             let levels = 0..program.levels.len();
             steps.extend(levels.map(|level| (Step::Level(level), Some(Effect::Eperm))));
@@ -160,10 +162,12 @@ impl<'a> Case<'a> {
         steps
     }
 
-    /// What is found at one step, by the hook that stands there.
+    /// What is found at one step, by the hook that stands there where this
+    /// mechanism is loaded.
     #[must_use]
-    pub fn at(&self, step: Step) -> Option<Finding<'a>> {
+    pub fn at(&self, step: Step, mechanism: Mechanism) -> Option<Finding<'a>> {
         let program = self.program;
+        let mapped = |file| self.asked(step, &Asked::Mapped { file });
         match step {
             Step::Syscall => {
                 let requested = &program.requested;
@@ -177,28 +181,21 @@ impl<'a> Case<'a> {
                 };
                 self.asked(step, &asked)
             }
-            Step::Loader => {
-                let file = program.loader.as_ref()?.file.facts();
-                self.asked(step, &Asked::Mapped { file })
-            }
-            Step::Handed => {
-                let file = program.handed.as_ref()?.file.facts();
-                self.asked(step, &Asked::Mapped { file })
-            }
-            Step::Image => self.image(),
+            Step::Loader => mapped(program.loader.as_ref()?.file.facts()),
+            Step::Handed => mapped(program.handed.as_ref()?.file.facts()),
+            Step::Image => self.image(mechanism),
         }
     }
 
-    fn image(&self) -> Option<Finding<'a>> {
+    fn image(&self, mechanism: Mechanism) -> Option<Finding<'a>> {
         let program = self.program;
         let last = program.levels.last()?;
-        let words: Vec<&[u8]> = program.arguments.iter().map(Vec::as_slice).collect();
-        let applets = applets(&last.file.name, &words);
+        let arguments: Vec<&[u8]> = program.arguments.iter().map(Vec::as_slice).collect();
         let asked = Asked::Image {
             requested: &[&program.requested, &last.requested],
             file: last.file.facts(),
-            applets: &applets,
-            loaded: loaded(&last.file.name, &words),
+            arguments: &arguments,
+            loader: !sees_mappings(mechanism),
         };
         self.asked(Step::Image, &asked)
     }
@@ -216,6 +213,11 @@ impl<'a> Case<'a> {
             audited,
         })
     }
+}
+
+/// Whether it has a hook at `mmap_file`; these have one at `bprm_check` too.
+fn sees_mappings(mechanism: Mechanism) -> bool {
+    matches!(mechanism, Mechanism::Lsm | Mechanism::FmodRet)
 }
 
 fn reason<'r>(found: &Found<'r>, rule: u32, asked: &Asked<'_>) -> Reason<'r> {

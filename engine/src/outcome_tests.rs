@@ -92,7 +92,7 @@ fn each_mechanism_refuses_what_it_sees() {
         (&script, "busybox", [Eperm, Killed, Killed]),
         (&script, "ld-linux.so.2", [Crashes, Runs, Runs]),
         (&applet, "whoami", [Killed, Killed, Killed]),
-        (&by_loader, "id", [Killed, Killed, Killed]),
+        (&by_loader, "id", [NotLoaded, Killed, Killed]),
     ] {
         let found = effects(program, &denying(denied), &container);
         assert_eq!(found, expected, "{denied}");

@@ -20,6 +20,7 @@ use object::{
     elf::{FileHeader32, FileHeader64},
     read::elf::{FileHeader, ProgramHeader as _},
 };
+use plugin_common::Source;
 use procfs::process::{MountInfo, Process};
 use rustix::{
     fs::{FileType, Mode, OFlags, ResolveFlags},
@@ -304,11 +305,11 @@ impl View {
         let handed = program
             .levels
             .last()
-            .and_then(|level| matching::loaded(&level.file.name, &words));
+            .and_then(|level| matching::program(&level.file.name, &words));
         // A name without a slash is a library's, looked up by the loader.
         program.handed = handed
-            .filter(|name| name.contains(&b'/'))
-            .and_then(|name| self.mapped(name.to_vec()).ok());
+            .filter(|(name, source)| *source == Source::Loaded && name.contains(&b'/'))
+            .and_then(|(name, _)| self.mapped(name.to_vec()).ok());
         Ok(())
     }
 

@@ -26,8 +26,8 @@ use super::{
 pub(crate) struct Deny {
     /// The container.
     container: String,
-    /// Names or absolute paths.
-    #[arg(required = true, value_name = "PROGRAM")]
+    /// Items of a list, as in the annotations.
+    #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
     /// End by itself after this time, such as 10m or 1h30m.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -36,17 +36,19 @@ pub(crate) struct Deny {
     target: target::TargetArgs,
 }
 
-/// Lift what denies programs in a container that runs, for good or for a time.
+/// Lift what denies programs in a container that runs, or add them to its
+/// allow-list, for good or for a time.
 ///
-/// A program is named as the rule that denies it is written.
+/// What is denied is named as the rule that denies it is written, and lifted.
+/// What is not denied is added to the allow-list of a container that has one.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Allow {
     /// The container, as for deny.
     container: String,
-    /// Names or absolute paths.
-    #[arg(required = true, value_name = "PROGRAM")]
+    /// Items of a list, as in the annotations.
+    #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
-    /// Deny again after this time, such as 10m or 1h30m.
+    /// Back to what was before after this time, such as 10m or 1h30m.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     #[command(flatten)]

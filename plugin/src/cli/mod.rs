@@ -9,6 +9,7 @@ mod setup;
 mod status;
 mod target;
 mod unload;
+mod why;
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
@@ -44,6 +45,7 @@ enum Command {
     Allow(change::Allow),
     Clear(change::Clear),
     Status(status::Args),
+    Why(why::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
@@ -129,6 +131,7 @@ impl Cli {
             Command::Allow(args) => change::allow(&args),
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
+            Command::Why(args) => why::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),

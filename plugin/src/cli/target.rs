@@ -75,6 +75,11 @@ impl Target {
         place(&self.place)
     }
 
+    /// Where its engine, or who asked, says that it is.
+    pub(crate) fn found_place(&self) -> &lookup::Place {
+        &self.place
+    }
+
     /// `web (0123456789ab, docker)`
     pub(crate) fn describe(&self) -> String {
         if let lookup::Place::Cgroup(path) = &self.place {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::origin::Origin;
 use crate::{
     annotation::{Rule, Spec},
     policy::{Held, List, Window, rule_id},
@@ -85,16 +86,6 @@ fn those(rules: &[String]) -> String {
             rules.join(", ")
         )
     }
-}
-
-/// Where a rule comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// The container's annotations.
-    Annotation,
-    /// `execblock deny` or `execblock run`.
-    CommandLine,
 }
 
 /// A rule that is in the policy, or lifted from it.
@@ -177,22 +168,25 @@ impl Orders {
     /// What annotations and orders come to, for a report.
     #[must_use]
     pub fn lines(&self, spec: Option<&Spec>, now: u64) -> Vec<Line> {
-        let annotated = spec.into_iter().flat_map(|spec| &spec.deny);
+        let annotated = spec.into_iter().flat_map(|spec| {
+            let origin = |rule| spec.origins.deny.get(rule).cloned().unwrap_or_default();
+            spec.deny.iter().map(move |rule| (rule, origin(rule)))
+        });
         let mut lines: BTreeMap<&Rule, Origin> = self
             .0
             .iter()
             .filter(|(_, order)| order.without_past(now).deny.is_some())
             .map(|(rule, _)| (rule, Origin::CommandLine))
             .collect();
-        lines.extend(annotated.map(|rule| (rule, Origin::Annotation)));
+        lines.extend(annotated);
         lines
             .into_iter()
             .map(|(rule, origin)| {
                 let order = self.0.get(rule).copied().unwrap_or_default();
                 Line {
                     rule: rule.clone(),
+                    window: window(&origin, order.without_past(now)),
                     origin,
-                    window: window(origin, order.without_past(now)),
                 }
             })
             .collect()
@@ -222,10 +216,10 @@ impl Orders {
     }
 }
 
-fn window(origin: Origin, order: Order) -> Option<Window> {
+fn window(origin: &Origin, order: Order) -> Option<Window> {
     let until = match (origin, order.deny) {
         (Origin::CommandLine, Some(Until::At(end))) => end,
-        // What an annotation denies, no order shortens.
+        // What an annotation, profile or default denies, no order shortens.
         _ => 0,
     };
     let from = match order.allow {

@@ -2,7 +2,7 @@
 //! container. The maps hold what the kernel needs, this holds the rest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,9 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    annotation::{Mode, Rule, Spec},
+    annotation::{Drift, Mode, Rule, Spec},
     cgroup::Cgroup,
     order::{Order, Orders},
+    origin::{Origin, Origins},
 };
 
 /// Who a container is.
@@ -69,7 +70,7 @@ impl Owner {
 }
 
 /// A bound container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Who it is.
     #[serde(flatten)]
@@ -78,10 +79,22 @@ pub struct Record {
     pub cgroup: u64,
     /// Its path in the v2 hierarchy.
     pub path: String,
-    /// What its annotations deny, as they were written; empty where it has none.
+    /// What its annotations, profiles and defaults deny; empty where nothing.
     pub deny: Vec<String>,
+    /// What they allow; empty where there is no allow-list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// `deny`, `audit` or `off`; empty as `off`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub drift: String,
+    /// Where the rules of `deny` come from that no annotation names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deny_origins: BTreeMap<String, Origin>,
+    /// The same of `allow`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub allow_origins: BTreeMap<String, Origin>,
     /// What the command line ordered, by rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub orders: BTreeMap<String, Order>,
@@ -92,21 +105,31 @@ impl Record {
     #[must_use]
     pub fn new(owner: &Owner, cgroup: &Cgroup, spec: Option<&Spec>, orders: &Orders) -> Self {
         let orders = orders.by_rule().iter();
+        let none = Spec::default();
+        let spec = spec.unwrap_or(&none);
+        let texts = |rules: &BTreeSet<Rule>| rules.iter().map(ToString::to_string).collect();
+        let origins = |origins: &BTreeMap<Rule, Origin>| {
+            let origins = origins.iter();
+            origins
+                .map(|(rule, origin)| (rule.to_string(), origin.clone()))
+                .collect()
+        };
         let mut record = Self {
             owner: owner.clone(),
             cgroup: cgroup.id,
             path: cgroup.path.clone(),
-            deny: spec
-                .into_iter()
-                .flat_map(|spec| &spec.deny)
-                .map(ToString::to_string)
-                .collect(),
+            deny: texts(&spec.deny),
+            allow: texts(&spec.allow),
             mode: String::new(),
+            drift: String::new(),
+            deny_origins: origins(&spec.origins.deny),
+            allow_origins: origins(&spec.origins.allow),
             orders: orders
                 .map(|(rule, order)| (rule.to_string(), *order))
                 .collect(),
         };
-        record.set_mode(spec.map_or(Mode::Enforce, |spec| spec.mode));
+        record.set_mode(spec.mode);
+        record.set_drift(spec.drift);
         record
     }
 
@@ -127,21 +150,56 @@ impl Record {
             .ok_or_else(|| self.wrong(format!("mode {:?}", self.mode)))
     }
 
-    /// What its annotations ask for; `None` where it has none.
+    /// Sets what becomes of files that did not come with the image.
+    pub fn set_drift(&mut self, drift: Drift) {
+        let text = if drift == Drift::Off {
+            ""
+        } else {
+            drift.name()
+        };
+        text.clone_into(&mut self.drift);
+    }
+
+    /// What becomes of files that did not come with the image.
+    ///
+    /// # Errors
+    ///
+    /// Where the record was changed by hand.
+    pub fn drift(&self) -> Result<Drift, RecordError> {
+        if self.drift.is_empty() {
+            return Ok(Drift::Off);
+        }
+        Drift::ALL
+            .into_iter()
+            .find(|drift| drift.name() == self.drift)
+            .ok_or_else(|| self.wrong(format!("drift {:?}", self.drift)))
+    }
+
+    /// What annotations, profiles and defaults ask for; `None` where nothing.
     ///
     /// # Errors
     ///
     /// Where the record was changed by hand.
     pub fn spec(&self) -> Result<Option<Spec>, RecordError> {
-        if self.deny.is_empty() {
-            return Ok(None);
-        }
-        let deny = self.deny.iter().map(|text| self.rule(text));
-        Ok(Some(Spec {
-            deny: deny.collect::<Result<_, _>>()?,
+        let rules = |texts: &[String]| -> Result<BTreeSet<Rule>, RecordError> {
+            texts.iter().map(|text| self.rule(text)).collect()
+        };
+        let origins = |texts: &BTreeMap<String, Origin>| {
+            let origins = texts.iter();
+            let origins = origins.map(|(text, origin)| Ok((self.rule(text)?, origin.clone())));
+            origins.collect::<Result<BTreeMap<Rule, Origin>, RecordError>>()
+        };
+        let spec = Spec {
+            deny: rules(&self.deny)?,
+            allow: rules(&self.allow)?,
             mode: self.mode()?,
-            ..Spec::default()
-        }))
+            drift: self.drift()?,
+            origins: Origins {
+                deny: origins(&self.deny_origins)?,
+                allow: origins(&self.allow_origins)?,
+            },
+        };
+        Ok(Some(spec).filter(|spec| !spec.is_empty()))
     }
 
     /// What the command line ordered.
@@ -377,7 +435,7 @@ mod tests {
             path: "/kubepods/x".into(),
             deny: vec!["whoami".into()],
             mode: "enforce".into(),
-            orders: BTreeMap::new(),
+            ..Record::default()
         }
     }
 

@@ -59,7 +59,7 @@ struct Shown {
 #[derive(Debug, Serialize)]
 struct ShownRule {
     rule: String,
-    /// `annotation` or `command-line`.
+    /// `annotation`, `command-line`, `profile:NAME` or `default:NAME`.
     origin: Origin,
     /// Whether it is in force now.
     holds: bool,
@@ -204,15 +204,12 @@ fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {
             span(now.saturating_sub(hit.last))
         ),
     };
-    let origin = match line.origin {
-        Origin::Annotation => "annotation",
-        Origin::CommandLine => "command line",
-    };
-    let text = [format!("deny {}", line.rule), origin.into(), state, hits];
+    let origin = line.origin.to_string();
+    let text = [format!("deny {}", line.rule), origin, state, hits];
     let text: Vec<String> = text.into_iter().filter(|part| !part.is_empty()).collect();
     ShownRule {
         rule: line.rule.to_string(),
-        origin: line.origin,
+        origin: line.origin.clone(),
         holds: line.window.is_some() && from <= now,
         from: instant(from),
         until: instant(until),

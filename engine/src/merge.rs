@@ -139,14 +139,12 @@ pub enum MergeError {
     },
     /// The pod would allow what a default does not.
     #[error(
-        "allow: {item} ({origin}) is not within the allow-list of node default {default}; \
+        "allow: {item} is not within the allow-list of node default {default}; \
          expected an item of that list, or one that lies within one: {list}"
     )]
     NotWithin {
-        /// The pod's item.
-        item: Rule,
-        /// Where it comes from.
-        origin: Origin,
+        /// The pod's item, and where it comes from.
+        item: String,
         /// The default's name.
         default: String,
         /// The default's list, shortened.
@@ -154,14 +152,12 @@ pub enum MergeError {
     },
     /// The pod would admit files on other file systems than the root.
     #[error(
-        "allow: {item} ({origin}) would admit files on volumes, which the drift of node default \
+        "allow: {item} would admit files on volumes, which the drift of node default \
          {default} does not; expected names here, or that path in the default's allow-list"
     )]
     Admits {
-        /// The pod's item.
-        item: Rule,
-        /// Where it comes from.
-        origin: Origin,
+        /// The pod's item, and where it comes from.
+        item: String,
         /// The default's name.
         default: String,
     },
@@ -281,8 +277,7 @@ fn within(pod: &Voice, floor: &Floor) -> Result<(), MergeError> {
     for (item, origin) in &pod.allow {
         if !list.is_empty() && !list.keys().any(|wide| covers(wide, item)) {
             return Err(MergeError::NotWithin {
-                item: item.clone(),
-                origin: origin.clone(),
+                item: format!("{item} ({origin})"),
                 default: floor.name.clone(),
                 list: shown(list.keys()),
             });
@@ -290,8 +285,7 @@ fn within(pod: &Voice, floor: &Floor) -> Result<(), MergeError> {
         let looks = floor.voice.drift.is_some_and(|drift| drift != Drift::Off);
         if looks && admits(item) && !list.keys().any(|wide| admits(wide) && covers(wide, item)) {
             return Err(MergeError::Admits {
-                item: item.clone(),
-                origin: origin.clone(),
+                item: format!("{item} ({origin})"),
                 default: floor.name.clone(),
             });
         }

@@ -371,3 +371,7 @@ fn pattern<E: de::Error>(name: &str) -> Result<Pattern, E> {
         Pattern::Exact(start.to_owned())
     })
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

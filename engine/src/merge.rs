@@ -375,3 +375,7 @@ fn shown<'a>(rules: impl Iterator<Item = &'a Rule>) -> String {
     }
     text.join(", ")
 }
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

@@ -207,3 +207,7 @@ impl Node {
         names.iter().map(read).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -190,3 +190,122 @@ fn components(path: &Path) -> VecDeque<OsString> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    fn me() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn refused(path: &Path, owner: u32) -> String {
+        match read(path, Some(owner)) {
+            Err(error @ TrustError::Refused { .. }) => error.to_string(),
+            other => panic!("{}: {other:?}", path.display()),
+        }
+    }
+
+    /// A directory and a file in it that are the owner's alone.
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        fs::write(&path, "text").unwrap();
+        mode(&path, 0o644);
+        (dir, path)
+    }
+
+    #[test]
+    fn a_file_of_the_owners_alone_is_read() {
+        let (dir, path) = file();
+        assert_eq!(read(&path, Some(me())).unwrap().as_deref(), Some("text"));
+        assert_eq!(read(&path, None).unwrap().as_deref(), Some("text"));
+        let none = dir.path().join("none/x.toml");
+        assert_eq!(read(&none, Some(me())).unwrap(), None);
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused() {
+        let (dir, path) = file();
+        for bits in [0o664, 0o646] {
+            mode(&path, bits);
+            let said = refused(&path, me());
+            assert!(said.contains("a.toml may be written by"), "{said}");
+        }
+        mode(&path, 0o644);
+        mode(dir.path(), 0o777);
+        assert!(refused(&path, me()).contains("expected by its owner alone"));
+        mode(dir.path(), 0o1777);
+        assert!(read(&path, Some(me())).is_ok());
+        mode(dir.path(), 0o755);
+        assert!(read(&path, None).is_ok());
+    }
+
+    #[test]
+    fn a_link_is_followed_as_far_as_it_may_be() {
+        let (dir, path) = file();
+        let link = dir.path().join("link.toml");
+        symlink("below/../a.toml", &link).unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        mode(&below, 0o755);
+        assert_eq!(read(&link, Some(me())).unwrap().as_deref(), Some("text"));
+        // A directory on the way of the link that others may write.
+        mode(&below, 0o775);
+        assert!(refused(&link, me()).contains("below may be written"));
+        let absolute = dir.path().join("absolute.toml");
+        symlink(&path, &absolute).unwrap();
+        assert_eq!(
+            read(&absolute, Some(me())).unwrap().as_deref(),
+            Some("text")
+        );
+        let endless = dir.path().join("endless.toml");
+        symlink("endless.toml", &endless).unwrap();
+        assert!(matches!(
+            read(&endless, Some(me())),
+            Err(TrustError::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_anothers_is_refused() {
+        if me() != 0 {
+            // Nobody else can give a file away.
+            return;
+        }
+        let (dir, path) = file();
+        std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+        assert!(refused(&path, 0).contains("belongs to user 1000"));
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        let link = dir.path().join("link.toml");
+        symlink(&path, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(1000), None).unwrap();
+        assert!(refused(&link, 0).contains("link.toml belongs to user 1000"));
+        // Not one, and not by way of another.
+        let over = dir.path().join("over.toml");
+        symlink(&link, &over).unwrap();
+        assert!(refused(&over, 0).contains("link.toml belongs to user 1000"));
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_long_is_refused() {
+        let (dir, path) = file();
+        assert!(refused(dir.path(), me()).contains("is no regular file"));
+        fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+        assert!(refused(&path, me()).contains("more than"));
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(
+            read(&path, Some(me())),
+            Err(TrustError::Io { .. })
+        ));
+    }
+}

@@ -16,14 +16,19 @@ pub mod bind;
 pub mod canary;
 pub mod cgroup;
 pub mod clock;
+pub mod config;
 mod entry;
+pub mod groups;
 pub mod kernel;
 pub mod lock;
 #[cfg(feature = "lookup")]
 pub mod lookup;
 pub mod matching;
+pub mod merge;
+pub mod node;
 pub mod oci;
 pub mod order;
+pub mod origin;
 #[cfg(feature = "lookup")]
 pub mod outcome;
 pub mod policy;
@@ -34,3 +39,4 @@ pub mod record;
 pub mod root;
 pub mod scope;
 pub mod setup;
+mod trusted;

@@ -7,10 +7,11 @@
 //! comes back to what was before, or the third where nothing denies the rule and
 //! the container has an allow-list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::origin::Origin;
 use crate::{
     annotation::{Rule, Spec},
     policy::{Held, List, Rules, Window, rule_id},
@@ -93,16 +94,6 @@ fn those(rules: &[String]) -> String {
             rules.join(", ")
         )
     }
-}
-
-/// Where a rule comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// The container's annotations.
-    Annotation,
-    /// `execblock deny` or `execblock run`.
-    CommandLine,
 }
 
 /// The list that a rule is in.
@@ -221,12 +212,14 @@ impl Orders {
     #[must_use]
     pub fn lines(&self, spec: Option<&Spec>, now: u64) -> Vec<Line> {
         let deny = self.origins(
-            spec.into_iter().flat_map(|spec| &spec.deny),
+            spec.into_iter()
+                .flat_map(|spec| origins_of(&spec.deny, &spec.origins.deny)),
             |order| order.deny,
             now,
         );
         let allow = self.origins(
-            spec.into_iter().flat_map(|spec| &spec.allow),
+            spec.into_iter()
+                .flat_map(|spec| origins_of(&spec.allow, &spec.origins.allow)),
             |order| order.list,
             now,
         );
@@ -235,8 +228,8 @@ impl Orders {
             Line {
                 list,
                 rule: rule.clone(),
+                window: window(list, &origin, order.without_past(now)),
                 origin,
-                window: window(list, origin, order.without_past(now)),
             }
         };
         let deny = deny.into_iter();
@@ -250,7 +243,7 @@ impl Orders {
     /// were ordered and have not ended.
     fn origins<'a>(
         &'a self,
-        written: impl Iterator<Item = &'a Rule>,
+        written: impl Iterator<Item = (&'a Rule, Origin)>,
         ordered: fn(Order) -> Option<Until>,
         now: u64,
     ) -> BTreeMap<&'a Rule, Origin> {
@@ -259,7 +252,7 @@ impl Orders {
             .filter(|(_, order)| ordered(order.without_past(now)).is_some())
             .map(|(rule, _)| (rule, Origin::CommandLine))
             .collect();
-        origins.extend(written.map(|rule| (rule, Origin::Annotation)));
+        origins.extend(written);
         origins
     }
 
@@ -329,15 +322,24 @@ impl Order {
     }
 }
 
+/// Rules with where they come from.
+fn origins_of<'a>(
+    rules: &'a BTreeSet<Rule>,
+    origins: &'a BTreeMap<Rule, Origin>,
+) -> impl Iterator<Item = (&'a Rule, Origin)> {
+    let origin = |rule| origins.get(rule).cloned().unwrap_or_default();
+    rules.iter().map(move |rule| (rule, origin(rule)))
+}
+
 /// When a rule of a list holds.
-fn window(list: In, origin: Origin, order: Order) -> Option<Window> {
+fn window(list: In, origin: &Origin, order: Order) -> Option<Window> {
     let (ordered, lifted) = match list {
         In::Deny => (order.deny, order.allow),
         In::Allow => (order.list, None),
     };
     let until = match (origin, ordered) {
         (Origin::CommandLine, Some(Until::At(end))) => end,
-        // What an annotation says, no order shortens.
+        // What an annotation, profile or default says, no order shortens.
         _ => 0,
     };
     let from = match lifted {

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError, mpsc::Sender},
 };
 
-use execblock::record::Owner;
+use execblock::{node::Node, record::Owner};
 use nri::{
     ConnectionEvent, Events, HandlerResult, Runtime,
     annotation::Annotations,
@@ -20,6 +20,7 @@ use crate::daemon::{Event, Start};
 #[derive(Debug)]
 pub(crate) struct Plugin {
     daemon: Sender<Event>,
+    node: Node,
     /// Name of the runtime that is connected.
     engine: Mutex<String>,
 }
@@ -28,6 +29,7 @@ impl Plugin {
     pub(crate) fn new(daemon: Sender<Event>) -> Self {
         Self {
             daemon,
+            node: Node::default(),
             engine: Mutex::default(),
         }
     }
@@ -54,7 +56,8 @@ impl Plugin {
                 )
             })
             .collect();
-        if annotations.is_empty() {
+        // Defaults hold for containers without annotations too.
+        if annotations.is_empty() && !self.node.has_config() {
             return None;
         }
         let engine = self
@@ -74,6 +77,7 @@ impl Plugin {
             pid: i32::try_from(container.pid).unwrap_or(0),
             cgroups_path: container.linux.cgroups_path.clone(),
             annotations,
+            labels: pod.labels.clone().into_iter().collect(),
         })
     }
 }
@@ -122,7 +126,7 @@ impl nri::Plugin for Plugin {
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        // Nothing of ours on it: not looked at any further.
+        // Nothing can hold for it: not looked at any further.
         let Some(start) = self.start(&pod, &container) else {
             return Ok(());
         };

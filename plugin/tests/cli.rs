@@ -21,7 +21,8 @@ fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
         ),
         ("who\u{7}ami", "control character"),
         ("", "empty list"),
-        ("python*", "this version has no patterns"),
+        ("pyt*on", "'*' in the middle"),
+        ("@nothing", "unknown group"),
     ] {
         execblock()
             .args(["run", "--deny", list, "--", "true"])

@@ -67,7 +67,7 @@ struct ShownRule {
     /// `deny` or `allow`.
     list: In,
     rule: String,
-    /// `annotation` or `command-line`.
+    /// `annotation`, `command-line`, `profile:NAME` or `default:NAME`.
     origin: Origin,
     /// Whether it is in force now.
     holds: bool,
@@ -226,13 +226,9 @@ fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {
             span(now.saturating_sub(hit.last))
         ),
     };
-    let origin = match line.origin {
-        Origin::Annotation => "annotation",
-        Origin::CommandLine => "command line",
-    };
     let text = [
         format!("{} {}", line.list.name(), line.rule),
-        origin.into(),
+        line.origin.to_string(),
         state,
         hits,
     ];
@@ -240,7 +236,7 @@ fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {
     ShownRule {
         list: line.list,
         rule: line.rule.to_string(),
-        origin: line.origin,
+        origin: line.origin.clone(),
         holds: line.window.is_some() && from <= now,
         from: instant(from),
         until: instant(until),

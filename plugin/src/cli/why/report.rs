@@ -464,7 +464,7 @@ impl Report<'_> {
         JsonFinding {
             reason,
             rule: line.map(|line| line.rule.to_string()),
-            origin: line.map(|line| line.origin),
+            origin: line.map(|line| line.origin.clone()),
             matched: by.map(|by| match by.source {
                 Source::Requested => "requested",
                 Source::Resolved => "resolved",
@@ -488,7 +488,7 @@ fn said(verdict: Verdict) -> &'static str {
 }
 
 fn origin(line: &Line) -> String {
-    match line.origin {
+    match &line.origin {
         Origin::Annotation => {
             let key = match line.list {
                 In::Deny => annotation::DENY,
@@ -496,7 +496,7 @@ fn origin(line: &Line) -> String {
             };
             format!("annotation {key}")
         }
-        Origin::CommandLine => "command line".to_owned(),
+        other => other.to_string(),
     }
 }
 

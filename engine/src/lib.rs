@@ -39,4 +39,5 @@ pub mod record;
 pub mod root;
 pub mod scope;
 pub mod setup;
+pub mod site;
 mod trusted;

@@ -225,7 +225,7 @@ impl View {
             match self.open(&requested) {
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => {
-                    let why = format!("{}: {error}", lossy(&requested));
+                    let why = format!("{}: {}", lossy(&requested), plain(error));
                     refused.get_or_insert((requested, why));
                 }
                 Ok(_) => match self.executable(&requested) {
@@ -323,7 +323,7 @@ impl View {
         let shown = lossy(name);
         let file = self
             .open(name)
-            .map_err(|error| format!("{shown}: {error}"))?;
+            .map_err(|error| format!("{shown}: {}", plain(error)))?;
         let refused = |why| Err(format!("{shown} {why}: the kernel answers EACCES"));
         let stat = rustix::fs::fstat(&file).map_err(|error| format!("{shown}: {error}"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -406,6 +406,15 @@ fn shown(file: &OwnedFd) -> PathBuf {
 fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(root).ok()?;
     Some(Path::new("/").join(below))
+}
+
+/// The kernel's answer as a shell prints it: without "(os error 2)".
+fn plain(error: Errno) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
 }
 
 fn lossy(text: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -139,14 +139,51 @@ fn said(who: &str, change: &Change, record: Option<&Record>) -> String {
         Until::Cleared => String::new(),
         Until::At(at) => format!(" until {}", super::time(*at)),
     };
-    let left = match record {
-        None => "no rule holds".to_owned(),
-        Some(record) if record.deny.is_empty() => String::new(),
-        Some(record) => format!("its annotations deny {}", record.deny.join(", ")),
-    };
+    let left = record.map_or_else(|| "no rule holds".to_owned(), left);
     match change {
         Change::Deny(rules, until) => format!("{who}: denied {}{}", listed(rules), end(until)),
-        Change::Allow(rules, until) => format!("{who}: allowed {}{}", listed(rules), end(until)),
+        Change::Allow(rules, until) => {
+            let said = allowed(rules, record);
+            format!("{who}: {said}{}", end(until))
+        }
         Change::Clear => format!("{who}: {left}"),
+    }
+}
+
+/// What holds without any order.
+fn left(record: &Record) -> String {
+    let mut parts = Vec::new();
+    if !record.deny.is_empty() {
+        parts.push(format!("deny {}", record.deny.join(", ")));
+    }
+    if !record.allow.is_empty() {
+        parts.push(format!("allow only {}", record.allow.join(", ")));
+    }
+    if !record.drift.is_empty() {
+        parts.push(format!("set drift={}", record.drift));
+    }
+    format!("its annotations {}", parts.join("; "))
+}
+
+/// What `allow` did: what was denied is lifted, the rest is added to the allow-list.
+fn allowed(rules: &[Rule], record: Option<&Record>) -> String {
+    let is_ordered = |rule: &&Rule| {
+        let orders = record.map(|record| &record.orders);
+        let order = orders.and_then(|orders| orders.get(&rule.to_string()));
+        order.is_some_and(|order| order.list.is_some())
+    };
+    let (added, lifted): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_ordered);
+    let listed = |rules: &[&Rule]| {
+        let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        rules.join(", ")
+    };
+    match (lifted.is_empty(), added.is_empty()) {
+        (_, true) => format!("allowed {}", listed(&lifted)),
+        (true, false) => format!("added {} to the allow-list", listed(&added)),
+        (false, false) => format!(
+            "allowed {}, added {} to the allow-list",
+            listed(&lifted),
+            listed(&added)
+        ),
     }
 }

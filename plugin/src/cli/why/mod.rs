@@ -17,6 +17,7 @@ use execblock::{
     outcome::Case,
     policy::Rules,
     program::View,
+    record::Owner,
     root,
 };
 use plugin_common::{Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, MODE_AUDIT, MODE_ENFORCE};
@@ -56,6 +57,8 @@ pub(crate) struct Args {
 
 /// What holds for a container.
 struct Terms {
+    /// Who it is by its record, where it is bound.
+    owner: Option<Owner>,
     /// Whether it is bound; where it is not, this is what its annotations ask for.
     is_bound: bool,
     lines: Vec<Line>,
@@ -118,12 +121,17 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
     let now = clock::now();
     let bound = nearest(binder, bound, cgroup);
     let is_bound = bound.is_some();
+    let mut owner = None;
     let (orders, spec, container) = match bound {
         Some(Bound {
             record: Some(record),
             container,
             ..
-        }) => (record.orders()?, record.spec()?, container),
+        }) => {
+            let terms = (record.orders()?, record.spec()?, container);
+            owner = Some(record.owner);
+            terms
+        }
         Some(Bound { cgroup, .. }) => {
             return Err(Failure::new(
                 USAGE,
@@ -146,6 +154,7 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
     let rules = orders.rules(spec.as_ref(), now);
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     Ok(Terms {
+        owner,
         is_bound,
         lines: orders.lines(spec.as_ref(), now),
         rules: Rules {

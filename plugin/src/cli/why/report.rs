@@ -194,7 +194,7 @@ impl Report<'_> {
     }
 
     fn who(&self) -> String {
-        let owner = &self.target.owner;
+        let owner = self.terms.owner.as_ref().unwrap_or(&self.target.owner);
         if owner.pod.is_empty() {
             self.target.describe()
         } else {
@@ -218,8 +218,12 @@ impl Report<'_> {
             } else {
                 ("interpreter", shown(&level.requested))
             };
-            rows.push(row(label, asked, note(true)));
             let resolved = self.resolved(&level.file, note(false));
+            if level.file.path == level.requested && !is_requested {
+                rows.push(row(label, asked, resolved.note));
+                continue;
+            }
+            rows.push(row(label, asked, note(true)));
             if level.file.path != level.requested || !resolved.note.is_empty() {
                 rows.push(resolved);
             }
@@ -318,8 +322,9 @@ impl Report<'_> {
         };
         let label = match by.source {
             Source::Applet => "applet",
-            Source::Loaded => "loads",
-            Source::Requested | Source::Resolved | Source::Mapped => return None,
+            // Else its file has a line already.
+            Source::Loaded if self.case.program.handed.is_none() => "loads",
+            _ => return None,
         };
         let program = self.case.program;
         let words: Vec<&[u8]> = program.arguments.iter().map(Vec::as_slice).collect();
@@ -410,7 +415,7 @@ impl Report<'_> {
         Json {
             program: shown(self.word.as_encoded_bytes()),
             verdict: self.verdict(),
-            container: &self.target.owner,
+            container: self.terms.owner.as_ref().unwrap_or(&self.target.owner),
             bound: self.terms.is_bound,
             mode: if self.terms.container.mode == MODE_AUDIT {
                 "audit"

@@ -420,3 +420,6 @@ fn plain(error: Errno) -> String {
 fn lossy(text: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,25 +165,22 @@ fn left(record: &Record) -> String {
     format!("its annotations {}", parts.join("; "))
 }
 
-/// What `allow` did: what was denied is lifted, the rest is added to the allow-list.
+/// What `allow` came to: what the allow-list has by an order, and the rest, of which
+/// what denied it is lifted.
 fn allowed(rules: &[Rule], record: Option<&Record>) -> String {
-    let is_ordered = |rule: &&Rule| {
+    let is_listed = |rule: &&Rule| {
         let orders = record.map(|record| &record.orders);
         let order = orders.and_then(|orders| orders.get(&rule.to_string()));
         order.is_some_and(|order| order.list.is_some())
     };
-    let (added, lifted): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_ordered);
-    let listed = |rules: &[&Rule]| {
+    let (listed, lifted): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_listed);
+    let joined = |rules: &[&Rule]| {
         let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
         rules.join(", ")
     };
-    match (lifted.is_empty(), added.is_empty()) {
-        (_, true) => format!("allowed {}", listed(&lifted)),
-        (true, false) => format!("added {} to the allow-list", listed(&added)),
-        (false, false) => format!(
-            "allowed {}, added {} to the allow-list",
-            listed(&lifted),
-            listed(&added)
-        ),
+    match (joined(&lifted), joined(&listed)) {
+        (lifted, listed) if listed.is_empty() => format!("allowed {lifted}"),
+        (lifted, listed) if lifted.is_empty() => format!("allowed {listed} by its allow-list"),
+        (lifted, listed) => format!("allowed {lifted}, and {listed} by its allow-list"),
     }
 }

@@ -2,6 +2,8 @@
 
 mod change;
 mod doctor;
+mod groups;
+mod lint;
 mod load;
 mod nri;
 mod run;
@@ -44,6 +46,8 @@ enum Command {
     Allow(change::Allow),
     Clear(change::Clear),
     Status(status::Args),
+    Lint(lint::Args),
+    Groups(groups::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
@@ -129,6 +133,8 @@ impl Cli {
             Command::Allow(args) => change::allow(&args),
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
+            Command::Lint(args) => lint::run(&args),
+            Command::Groups(args) => groups::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),

@@ -20,6 +20,8 @@ pub mod config;
 mod entry;
 pub mod groups;
 pub mod kernel;
+#[cfg(feature = "lint")]
+pub mod lint;
 pub mod lock;
 #[cfg(feature = "lookup")]
 pub mod lookup;

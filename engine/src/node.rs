@@ -167,6 +167,12 @@ impl Node {
         self.config_path().exists()
     }
 
+    /// Whether this node has a directory of profiles.
+    #[must_use]
+    pub fn has_profiles(&self) -> bool {
+        self.dir.join("profiles").exists()
+    }
+
     /// The node's configuration; `None` where it has none.
     ///
     /// # Errors

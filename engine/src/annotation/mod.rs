@@ -278,6 +278,15 @@ pub fn read<'a>(
     }
 }
 
+/// Whether a value is one that its key (without a scope) can have.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check(key: &str, value: &str) -> Result<(), Problem> {
+    set(&mut Asked::default(), key, value)
+}
+
 fn set(asked: &mut Asked, key: &str, value: &str) -> Result<(), Problem> {
     match key {
         DENY => asked.deny = parse_list(value)?,

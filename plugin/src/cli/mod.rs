@@ -2,6 +2,8 @@
 
 mod change;
 mod doctor;
+mod groups;
+mod lint;
 mod load;
 mod nri;
 mod run;
@@ -46,6 +48,8 @@ enum Command {
     Clear(change::Clear),
     Status(status::Args),
     Why(why::Args),
+    Lint(lint::Args),
+    Groups(groups::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
@@ -132,6 +136,8 @@ impl Cli {
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
             Command::Why(args) => why::run(&args),
+            Command::Lint(args) => lint::run(&args),
+            Command::Groups(args) => groups::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),

@@ -287,7 +287,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 2"),
+            err.contains("ABI version 99, expected 3"),
             "{arguments:?}: {err}"
         );
     }
@@ -313,9 +313,22 @@ fn full_map_is_refused() -> Result<(), Failed> {
 
 /// A cgroup with a process in it, as any engine makes one.
 struct Running {
+    place: Place,
+    child: Child,
+}
+
+impl std::ops::Deref for Running {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// A cgroup: its directory, and its path in the hierarchy.
+struct Place {
     dir: PathBuf,
     path: String,
-    child: Child,
 }
 
 impl Running {
@@ -339,9 +352,12 @@ impl Running {
         command.arg("1000");
         configure(&mut command);
         let child = joining(&mut command, &dir).spawn()?;
-        Ok(Self { dir, path, child })
+        let place = Place { dir, path };
+        Ok(Self { place, child })
     }
+}
 
+impl Place {
     fn query(&self) -> String {
         format!("cgroup:{}", self.path)
     }

@@ -173,14 +173,18 @@ fn allowed(rules: &[Rule], record: Option<&Record>) -> String {
         let order = orders.and_then(|orders| orders.get(&rule.to_string()));
         order.is_some_and(|order| order.list.is_some())
     };
-    let (listed, lifted): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_listed);
+    let (by_list, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_listed);
     let joined = |rules: &[&Rule]| {
         let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
         rules.join(", ")
     };
-    match (joined(&lifted), joined(&listed)) {
-        (lifted, listed) if listed.is_empty() => format!("allowed {lifted}"),
-        (lifted, listed) if lifted.is_empty() => format!("allowed {listed} by its allow-list"),
-        (lifted, listed) => format!("allowed {lifted}, and {listed} by its allow-list"),
+    match (others.is_empty(), by_list.is_empty()) {
+        (_, true) => format!("allowed {}", joined(&others)),
+        (true, false) => format!("allowed {} by its allow-list", joined(&by_list)),
+        (false, false) => format!(
+            "allowed {}, and {} by its allow-list",
+            joined(&others),
+            joined(&by_list)
+        ),
     }
 }

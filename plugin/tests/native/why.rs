@@ -14,7 +14,7 @@ use std::{
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::{Running, execblock, joining, text};
+use super::{Place, Running, execblock, joining, text};
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -112,7 +112,7 @@ impl Programs {
     }
 
     /// What becomes of it, in the words of `why`.
-    fn really(&self, running: &Running, words: &[&str]) -> Result<&'static str, Failed> {
+    fn really(&self, running: &Place, words: &[&str]) -> Result<&'static str, Failed> {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null());
         self.configure(&mut command);
@@ -135,7 +135,7 @@ impl Programs {
 
     /// Compares each program's end with what was said before; returns how many
     /// ended in each way.
-    fn compare(&self, running: &Running, programs: &[&[&str]]) -> Result<Ends, Failed> {
+    fn compare(&self, running: &Place, programs: &[&[&str]]) -> Result<Ends, Failed> {
         let mut wrong = Vec::new();
         let mut ends = Ends::default();
         for words in programs {
@@ -275,7 +275,7 @@ pub(super) fn says_what_happens() -> Result<(), Failed> {
     Ok(())
 }
 
-fn answer_for_people(running: &Running, program: &str) -> Result<String, Failed> {
+fn answer_for_people(running: &Place, program: &str) -> Result<String, Failed> {
     let mut why = execblock();
     let output = why.args(["why", &running.query(), program]).output()?;
     Ok(text(&output.stdout))
@@ -314,7 +314,7 @@ fn with_list(
     allow: &str,
     command: &[&str],
     programs: &Programs,
-    test: impl FnOnce(&Running) -> Result<(), Failed>,
+    test: impl FnOnce(&Place) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let mut run = execblock();
     run.args(["run", "--allow", allow, "--"]).args(command);
@@ -323,18 +323,7 @@ fn with_list(
     let mut line = String::new();
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
     let result = if line == "ready\n" {
-        cgroup_of_child(child.id()).and_then(|(path, dir)| {
-            // Its end is this function's business, not the guard's.
-            let holder = Command::new("true").spawn()?;
-            let running = Running {
-                dir,
-                path,
-                child: holder,
-            };
-            let result = test(&running);
-            std::mem::forget(running);
-            result
-        })
+        cgroup_of_child(child.id()).and_then(|place| test(&place))
     } else {
         Err(format!("it did not start: {line:?}").into())
     };
@@ -343,8 +332,8 @@ fn with_list(
     result
 }
 
-/// The cgroup of the only child of a process, and its directory.
-fn cgroup_of_child(pid: u32) -> Result<(String, PathBuf), Failed> {
+/// The cgroup of the only child of a process.
+fn cgroup_of_child(pid: u32) -> Result<Place, Failed> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     let child = children.trim();
     let cgroups = fs::read_to_string(format!("/proc/{child}/cgroup"))?;
@@ -357,7 +346,7 @@ fn cgroup_of_child(pid: u32) -> Result<(String, PathBuf), Failed> {
     let mount = mounts.find(|mount| mount.get(2) == Some(&"cgroup2"));
     let mount = mount.ok_or("no cgroup2 mount")?[1].to_owned();
     let dir = PathBuf::from(mount + &path);
-    Ok((path, dir))
+    Ok(Place { dir, path })
 }
 
 /// A container on an overlay of this machine's root: what `why` says of files of
@@ -372,8 +361,10 @@ pub(super) fn knows_drift() -> Result<(), Failed> {
         cp /usr/bin/id m/new; cp /usr/bin/id m/x/id; cp /usr/bin/id m/mnt/id; \
         chmod g-w m/usr/bin/env; touch m/usr/bin/uname; \
         cp $EXECBLOCK m/execblock; ln -s /new m/link;";
+    // A chroot is no root of a mount namespace: paths begin above it.
     let script = format!(
-        "{setup} exec chroot m /execblock run --drift deny --allow '/usr/ /mnt/ new' -- \
+        "{setup} exec chroot m /execblock run --drift deny \
+         --allow \"dash,bash,id,whoami,new,env,uname,$PWD/m/mnt/\" -- \
          sh -c 'echo ready; while read -r p; do $p >/dev/null 2>&1; echo $?; done'"
     );
     let mut child = Command::new("unshare")
@@ -391,8 +382,7 @@ pub(super) fn knows_drift() -> Result<(), Failed> {
             ready.as_deref() == Some("ready"),
             "it did not start: {ready:?}"
         );
-        let (path, _) = cgroup_of_child(child.id())?;
-        let container = format!("cgroup:{path}");
+        let container = cgroup_of_child(child.id())?.query();
         for (program, lies, runs) in [
             ("/usr/bin/id", "image", true),
             ("/usr/bin/whoami", "image", true),

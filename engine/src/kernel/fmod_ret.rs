@@ -96,7 +96,9 @@ fn relocated(
     object
         .relocate_maps(known.into_iter(), &text)
         .map_err(|error| chain(&error))?;
-    object.relocate_calls(&text).map_err(|error| chain(&error))?;
+    object
+        .relocate_calls(&text)
+        .map_err(|error| chain(&error))?;
     let program = object
         .programs
         .get(name)

@@ -80,6 +80,7 @@ pub fn bind_to(container: &Container, spec: &Spec) -> Result<(), Refusal> {
     let init = Init {
         pid: container.pid,
         cgroups_path: container.cgroups_path.as_deref(),
+        root: container.root.as_deref(),
     };
     Binder::new()?.bind_container(&container.owner, init, spec)?;
     Ok(())

@@ -65,6 +65,47 @@ fn a_bad_order_is_a_usage_error_and_looks_for_no_container() {
 }
 
 #[test]
+fn run_wants_a_list_or_drift() {
+    for (arguments, message) in [
+        (&["run", "--", "true"][..], "--deny"),
+        (
+            &["run", "--drift", "off", "--", "true"],
+            "--drift off: nothing would be refused",
+        ),
+        (
+            &["run", "--drift", "on", "--", "true"],
+            "expected deny, audit or off",
+        ),
+        (&["run", "--allow", "./id", "--", "true"], "--allow: item 1"),
+        (&["run", "--allow", "", "--", "true"], "--allow: empty list"),
+    ] {
+        execblock()
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains(message));
+    }
+}
+
+#[test]
+fn why_never_says_denied_where_it_failed() {
+    for arguments in [
+        &["why"][..],
+        &["why", "web"],
+        &["why", "cgroup:/no/such", "id"],
+        &["why", "no-such-container", "id"],
+    ] {
+        execblock()
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains("execblock").or(contains("Usage")));
+    }
+}
+
+#[test]
 fn what_clap_refuses_is_a_usage_error_too() {
     for arguments in [
         &["run", "--", "true"][..],

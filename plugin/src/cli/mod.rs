@@ -11,6 +11,7 @@ mod setup;
 mod status;
 mod target;
 mod unload;
+mod why;
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
@@ -46,6 +47,7 @@ enum Command {
     Allow(change::Allow),
     Clear(change::Clear),
     Status(status::Args),
+    Why(why::Args),
     Lint(lint::Args),
     Groups(groups::Args),
     Doctor(doctor::Args),
@@ -133,6 +135,7 @@ impl Cli {
             Command::Allow(args) => change::allow(&args),
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
+            Command::Why(args) => why::run(&args),
             Command::Lint(args) => lint::run(&args),
             Command::Groups(args) => groups::run(&args),
             Command::Doctor(args) => doctor::run(&args),

@@ -65,6 +65,7 @@ pub(crate) fn place(place: &lookup::Place) -> Place<'_> {
         lookup::Place::Init { pid, cgroups_path } => Place::Init(Init {
             pid: *pid,
             cgroups_path: cgroups_path.as_deref(),
+            root: None,
         }),
         lookup::Place::Cgroup(path) => Place::Cgroup(path),
         // Closed: the root, which is never bound. Only what runs is asked for.
@@ -75,6 +76,11 @@ pub(crate) fn place(place: &lookup::Place) -> Place<'_> {
 impl Target {
     pub(crate) fn place(&self) -> Place<'_> {
         place(&self.place)
+    }
+
+    /// Where its engine, or who asked, says that it is.
+    pub(crate) fn found_place(&self) -> &lookup::Place {
+        &self.place
     }
 
     /// `web (0123456789ab, docker)`

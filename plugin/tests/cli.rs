@@ -252,14 +252,14 @@ fn setup_changes_nothing_that_it_does_not_understand() {
 }
 
 /// A pod with these annotations, as lines of YAML.
-fn pod(annotations: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+fn pod(annotations: &str) -> std::io::Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
     let text = format!(
         "kind: Pod\nmetadata:\n  annotations:\n    {annotations}\nspec:\n  containers:\n  - name: \
          web\n    command: [whoami]\n"
     );
-    std::fs::write(file.path(), text).unwrap();
-    file
+    std::fs::write(file.path(), text)?;
+    Ok(file)
 }
 
 fn lint(arguments: &[&str]) -> assert_cmd::assert::Assert {
@@ -271,18 +271,18 @@ fn lint(arguments: &[&str]) -> assert_cmd::assert::Assert {
 
 #[test]
 fn lint_names_file_line_and_item() {
-    let wrong = pod("execblock/deny: whoami, ./id");
+    let wrong = pod("execblock/deny: whoami, ./id").unwrap();
     let path = wrong.path().to_str().unwrap();
     lint(&[path]).code(1).stdout(contains(format!(
         "{path}:4: error: annotation execblock/deny: item 2 (\"./id\"): relative path"
     )));
-    let breaks = pod("execblock/deny: whoami");
+    let breaks = pod("execblock/deny: whoami").unwrap();
     let path = breaks.path().to_str().unwrap();
     let warning =
         "warning: container \"web\": its command runs whoami, which the rule whoami denies";
     lint(&[path]).code(0).stdout(contains(warning));
     lint(&["--strict", path]).code(1).stdout(contains(warning));
-    let clean = pod("execblock/drift: deny");
+    let clean = pod("execblock/drift: deny").unwrap();
     lint(&["--strict", clean.path().to_str().unwrap()])
         .code(0)
         .stdout("");

@@ -19,7 +19,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{List, Policy, Rules, rule_id},
+    policy::{List, Policy, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
     site::{Namespaces, Site, SiteError},
@@ -398,10 +398,7 @@ impl Held<'_> {
         let spec = record.spec()?;
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
-        let rules = Rules {
-            deny: root::with_real_directories(&rules.deny, home.root),
-            allow: root::with_real_directories(&rules.allow, home.root),
-        };
+        let rules = root::rules_in(rules, spec.bounded, home.root);
         if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
             return Err(BindError::NoDrift);
         }

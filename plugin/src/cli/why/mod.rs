@@ -157,10 +157,7 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
         owner,
         is_bound,
         lines: orders.lines(spec.as_ref(), now),
-        rules: Rules {
-            deny: root::with_real_directories(&rules.deny, &root),
-            allow: root::with_real_directories(&rules.allow, &root),
-        },
+        rules: root::rules_in(rules, spec.is_some_and(|spec| spec.bounded), &root),
         container,
     })
 }

@@ -13,7 +13,7 @@ fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
     for (list, message) in [
         (
             "whoami,,id",
-            "item 2 (\"\"): empty item, expected a name or an absolute path",
+            "item 2 (\"\"): empty item, expected a name, an absolute path",
         ),
         (
             "./whoami",
@@ -52,7 +52,7 @@ fn a_bad_order_is_a_usage_error_and_looks_for_no_container() {
         ),
         (&["deny", "web", "id", "--for", "0s"], "expected a time"),
         (&["deny", "web", "id", "--for", "soon"], "--for"),
-        (&["deny", "web"], "PROGRAM"),
+        (&["deny", "web"], "ITEM"),
         (&["clear"], "CONTAINER"),
     ] {
         execblock()

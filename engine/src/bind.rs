@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
+use plugin_common::{CONFIG_DRIFT, Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
 
 use crate::{
     annotation::{Drift, Mode, Spec},
@@ -43,6 +43,13 @@ pub enum BindError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Drift on a kernel that was not understood.
+    #[error(
+        "drift: this kernel's overlay file system is not laid out as expected, so that a file of \
+         the image can't be told from a new one (execblock load says what was tried); leave drift \
+         off"
+    )]
+    NoDrift,
     /// Where it lives.
     #[error(transparent)]
     Site(#[from] SiteError),
@@ -392,6 +399,9 @@ impl Held<'_> {
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
         let rules = root::rules_in(rules, spec.bounded, home.root);
+        if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
+            return Err(BindError::NoDrift);
+        }
         let terms = Terms {
             mode: record.mode()?,
             drift: spec.drift,

@@ -1,6 +1,7 @@
 //! `execblock why`: what would become of a program in a container, and which rule
 //! says so. Changes nothing.
 
+mod json;
 mod report;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

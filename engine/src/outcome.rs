@@ -39,8 +39,6 @@ pub enum Step {
     Syscall,
     /// A file of the chain, counted from 0.
     Level(usize),
-    /// The program itself, mapped.
-    Own,
     /// The dynamic loader.
     Loader,
     /// The new image.
@@ -158,9 +156,6 @@ impl<'a> Case<'a> {
             return steps;
         }
         let maps = at_exec || self.maps;
-        if maps {
-            steps.push((Step::Own, Some(Effect::Crashes)));
-        }
         if maps && program.loader.is_some() {
             steps.push((Step::Loader, Some(Effect::Crashes)));
         }
@@ -190,7 +185,6 @@ impl<'a> Case<'a> {
                 };
                 self.asked(step, &asked)
             }
-            Step::Own => mapped(program.levels.last()?.file.facts()),
             Step::Loader => mapped(program.loader.as_ref()?.file.facts()),
             Step::Handed => mapped(program.handed.as_ref()?.file.facts()),
             Step::Image => self.image(mechanism),

@@ -105,7 +105,7 @@ fn each_mechanism_refuses_what_it_sees() {
 }
 
 #[test]
-fn a_hook_at_mappings_crashes_what_signal_would_kill() {
+fn a_hook_at_mappings_is_asked_for_the_loader_and_not_for_the_program() {
     let whoami = program(&[("/bin/x", "/bin/whoami")], "/bin/x");
     let effect = |denied: &str| {
         let case = Case {
@@ -117,7 +117,7 @@ fn a_hook_at_mappings_crashes_what_signal_would_kill() {
         };
         [Mechanism::Lsm, Mechanism::Kprobe, Mechanism::Signal].map(|one| case.under(one).effect)
     };
-    assert_eq!(effect("whoami"), [Eperm, Crashes, Crashes]);
+    assert_eq!(effect("whoami"), [Eperm, Killed, Killed]);
     assert_eq!(effect("x"), [Eperm, Eperm, Killed]);
     assert_eq!(effect("ld-linux.so.2"), [Crashes, Crashes, Crashes]);
 }

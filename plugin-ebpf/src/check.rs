@@ -20,8 +20,7 @@ use crate::{
 /// Kinds that compare a name.
 const NAMES: u32 = 1 << KIND_NAME | 1 << KIND_PREFIX | 1 << KIND_SUFFIX;
 /// The same of an allow-list.
-const ALLOWED_NAMES: u32 =
-    1 << KIND_ALLOW_NAME | 1 << KIND_ALLOW_PREFIX | 1 << KIND_ALLOW_SUFFIX;
+const ALLOWED_NAMES: u32 = 1 << KIND_ALLOW_NAME | 1 << KIND_ALLOW_PREFIX | 1 << KIND_ALLOW_SUFFIX;
 /// Kinds that walk from the file to the root.
 const PLACES: u32 = 1 << KIND_PATH | 1 << KIND_DIR;
 /// The same of an allow-list.

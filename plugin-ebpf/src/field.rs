@@ -1,8 +1,6 @@
 //! The only file that reads kernel memory.
 //!
-//! Offsets are in `.rodata`: user space takes them from the running kernel's
-//! BTF and freezes them at load, so the verifier sees constants. Fields on the
-//! way to a *name*, a device or a namespace are typed loads: the verifier checks
+//! Fields on the way to a *name*, a device or a namespace are typed loads: the verifier checks
 //! each against the kernel's BTF and refuses a wrong offset. Probe reads are
 //! left where the verifier can't follow, and each reports failure:
 //! - strings;
@@ -22,121 +20,7 @@ use aya_ebpf::helpers::generated::{
 };
 use plugin_common::LEVEL_MAX;
 
-macro_rules! constants {
-    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        static $name: i64 = $value;
-    )*};
-}
-
-constants! {
-    /// What a refused exec returns. Read from memory because `-1` behind a
-    /// condition becomes a negation whose range the verifier can't tell.
-    EPERM_NEGATIVE = -1;
-    /// `linux_binprm.filename`
-    BPRM_FILENAME = 0;
-    /// `linux_binprm.interp`
-    BPRM_INTERP = 0;
-    /// `linux_binprm.file`
-    BPRM_FILE = 0;
-    /// `linux_binprm.argc`
-    BPRM_ARGC = 0;
-    /// `file.f_path.dentry`
-    FILE_DENTRY = 0;
-    /// `file.f_path.mnt`
-    FILE_MNT = 0;
-    /// `backing_file.user_path.dentry`, or -1 where `f_path` is the user's
-    /// (before Linux 6.8).
-    BACKING_DENTRY = -1;
-    /// `backing_file.user_path.mnt`, or -1 as above.
-    BACKING_MNT = -1;
-    /// `vm_area_struct.vm_file`
-    VMA_FILE = 0;
-    /// `dentry.d_inode`
-    DENTRY_INODE = 0;
-    /// `dentry.d_sb`
-    DENTRY_SB = 0;
-    /// `dentry.d_name.len`
-    DENTRY_LEN = 0;
-    /// `dentry.d_name.name`
-    DENTRY_NAME = 0;
-    /// `dentry.d_parent`
-    DENTRY_PARENT = 0;
-    /// `vfsmount.mnt_root`
-    VFSMOUNT_ROOT = 0;
-    /// `mount.mnt`
-    MOUNT_VFSMOUNT = 0;
-    /// `mount.mnt_parent`
-    MOUNT_PARENT = 0;
-    /// `mount.mnt_mountpoint`
-    MOUNT_MOUNTPOINT = 0;
-    /// `mount.mnt_ns`
-    MOUNT_NS = 0;
-    /// `mnt_namespace.ns.inum`
-    MNT_NS_INUM = 0;
-    /// `super_block.s_dev`
-    SB_DEV = 0;
-    /// `inode.i_nlink`
-    INODE_NLINK = 0;
-    /// Size of `struct inode`, which `ovl_inode.__upperdentry` lies behind.
-    INODE_SIZE = 0;
-    /// `task_struct.nsproxy`
-    TASK_NSPROXY = 0;
-    /// `task_struct.thread_pid`
-    TASK_PID = 0;
-    /// `task_struct.real_parent`
-    TASK_PARENT = 0;
-    /// `task_struct.cgroups`
-    TASK_CGROUPS = 0;
-    /// `task_struct.mm`
-    TASK_MM = 0;
-    /// The word of `task_struct` that has the bit `in_execve`.
-    TASK_EXEC_WORD = 0;
-    /// That bit.
-    TASK_EXEC_BIT = 0;
-    /// `mm_struct.arg_start`
-    MM_ARG_START = 0;
-    /// `mm_struct.exe_file`
-    MM_EXE_FILE = 0;
-    /// `nsproxy.mnt_ns`
-    NSPROXY_MNT_NS = 0;
-    /// `pid.level`
-    PID_LEVEL = 0;
-    /// `pid.numbers`, whose elements are of [`UPID_SIZE`] bytes.
-    PID_NUMBERS = 0;
-    /// Size of `struct upid`.
-    UPID_SIZE = 0;
-    /// `upid.ns`
-    UPID_NS = 0;
-    /// `pid_namespace.ns.inum`
-    PID_NS_INUM = 0;
-    /// `css_set.dfl_cgrp`
-    CSS_SET_CGROUP = 0;
-    /// `cgroup.kn`
-    CGROUP_NODE = 0;
-    /// `cgroup.self.parent`
-    CGROUP_PARENT = 0;
-    /// `cgroup_subsys_state.cgroup`
-    CSS_CGROUP = 0;
-    /// `kernfs_node.id`
-    NODE_ID = 0;
-}
-
-/// Reads a constant that user space set at load.
-#[inline(always)]
-fn constant(of: &'static i64) -> usize {
-    // SAFETY: a reference to a static is valid; volatile because the compiler
-    // must not take the value that stands in the source.
-    unsafe { ptr::read_volatile(of) as usize }
-}
-
-/// `-EPERM`.
-#[inline(always)]
-pub fn eperm() -> i32 {
-    // SAFETY: as in `constant`.
-    unsafe { ptr::read_volatile(&EPERM_NEGATIVE) as i32 }
-}
+use crate::offsets::*;
 
 /// A pointer that the verifier knows the type of.
 type Typed = *const c_void;
@@ -263,7 +147,11 @@ impl File {
     /// `None` where there is none.
     #[inline(always)]
     pub fn new(file: *const c_void) -> Option<Self> {
-        if file.is_null() { None } else { Some(Self(file)) }
+        if file.is_null() {
+            None
+        } else {
+            Some(Self(file))
+        }
     }
 
     #[inline(always)]
@@ -569,11 +457,7 @@ impl Place {
 pub fn kernel_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
-        bpf_probe_read_kernel_str(
-            to.as_mut_ptr().cast(),
-            N as u32,
-            address as *const c_void,
-        )
+        bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), N as u32, address as *const c_void)
     };
     length(taken, N)
 }
@@ -583,11 +467,7 @@ pub fn kernel_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u
 pub fn user_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
-        bpf_probe_read_user_str(
-            to.as_mut_ptr().cast(),
-            N as u32,
-            address as *const c_void,
-        )
+        bpf_probe_read_user_str(to.as_mut_ptr().cast(), N as u32, address as *const c_void)
     };
     length(taken, N)
 }

@@ -32,6 +32,7 @@ mod drift;
 mod field;
 mod lookup;
 mod maps;
+mod offsets;
 mod report;
 
 use core::ffi::c_void;
@@ -59,7 +60,7 @@ pub fn lsm_exec(ctx: LsmContext) -> i32 {
         return so_far;
     }
     if check::level(&Bprm::new(ctx.arg(0)), MECHANISM_LSM) {
-        return field::eperm();
+        return offsets::eperm();
     }
     0
 }
@@ -77,7 +78,7 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
         return so_far;
     }
     if check::level(&Bprm::new(ctx.arg(0)), MECHANISM_FMOD_RET) {
-        return field::eperm();
+        return offsets::eperm();
     }
     0
 }
@@ -117,7 +118,7 @@ fn mmap(file: *const c_void, protection: u64, mechanism: u32) -> i32 {
         && let Some(file) = File::new(file)
         && check::mapped(&file, mechanism)
     {
-        return field::eperm();
+        return offsets::eperm();
     }
     0
 }
@@ -151,7 +152,7 @@ pub extern "C" fn fmod_ret_mprotect(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 fn mprotect(vma: *const c_void, protection: u64, mechanism: u32) -> i32 {
     if protection & PROT_EXEC != 0 && check::protected(&Mapping::new(vma), mechanism) {
-        return field::eperm();
+        return offsets::eperm();
     }
     0
 }
@@ -212,7 +213,7 @@ fn syscall(ctx: &ProbeContext, filename: Option<u64>) -> u32 {
     {
         // SAFETY: the context of a kprobe is the registers that it interrupted;
         // the kernel admits this helper on syscalls alone.
-        unsafe { bpf_override_return(ctx.as_ptr().cast(), field::eperm() as i64 as u64) };
+        unsafe { bpf_override_return(ctx.as_ptr().cast(), offsets::eperm() as i64 as u64) };
     }
     0
 }

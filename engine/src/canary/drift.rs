@@ -2,22 +2,19 @@
 //! it: of a small overlay of our own a file of its lower layer must run, and one
 //! of its upper layer must not.
 //!
-//! Nothing is mounted anywhere: the overlay is a mount that only its descriptor
-//! knows (Linux 5.2).
+//! It is mounted where nobody else sees it.
 
 use std::{
+    ffi::CString,
     fs, io,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    },
-    path::Path,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
     process::Command,
 };
 
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    thread::{UnshareFlags, unshare_unsafe},
 };
 
 use super::{CGROUP_PREFIX, CanaryError, Seen, exec, forget};
@@ -26,6 +23,7 @@ use crate::{
     cgroup::{Hierarchy, Scratch},
     entry::{self, Terms},
     kernel::Maps,
+    lock::RUN_DIR,
     policy::{Policy, Rules},
     site::{Namespaces, Site, SiteError},
 };
@@ -112,37 +110,36 @@ fn program() -> Vec<u8> {
 ///
 /// What went otherwise than it must.
 pub(crate) fn run(hierarchy: &Hierarchy, maps: &mut Maps) -> Result<(), DriftError> {
-    let overlay = overlay()?;
-    let root = format!("/proc/self/fd/{}", overlay.as_raw_fd());
-    write(&Path::new(&root).join("new")).map_err(failed("write to the overlay"))?;
-    let scratch = hierarchy
-        .create(&format!("{CGROUP_PREFIX}{}", std::process::id()))
-        .map_err(CanaryError::from)?;
-    let result = experiments(&scratch, maps, &root);
-    maps.remove_container(scratch.cgroup().id)
-        .map_err(CanaryError::from)?;
-    forget(maps).map_err(CanaryError::from)?;
-    maps.discard_events().map_err(CanaryError::from)?;
-    result
+    // In a mount namespace of its own, which goes with the thread.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let root = overlay(Path::new(RUN_DIR))?;
+            let scratch = hierarchy
+                .create(&format!("{CGROUP_PREFIX}{}", std::process::id()))
+                .map_err(CanaryError::from)?;
+            let result = experiments(&scratch, maps, &root);
+            maps.remove_container(scratch.cgroup().id)
+                .map_err(CanaryError::from)?;
+            forget(maps).map_err(CanaryError::from)?;
+            maps.discard_events().map_err(CanaryError::from)?;
+            result
+        });
+        let gone = |_panic| failed("run a thread")(io::Error::other("it panicked"));
+        thread.join().map_err(gone)?
+    })
 }
 
-fn experiments(scratch: &Scratch, maps: &mut Maps, root: &str) -> Result<(), DriftError> {
+fn experiments(scratch: &Scratch, maps: &mut Maps, root: &Path) -> Result<(), DriftError> {
     let own = std::process::id().cast_signed();
     let terms = Terms {
         mode: Mode::Enforce,
         drift: Drift::Deny,
-        // With a slash: the link itself is on another file system.
-        site: Site::of(
-            own,
-            Path::new(&format!("{root}/")),
-            Namespaces::default(),
-            true,
-        )?,
+        site: Site::of(own, root, Namespaces::default(), true)?,
     };
     let policy = Policy::compile(&Rules::default());
     entry::bind(maps, scratch.cgroup(), &policy, terms).map_err(CanaryError::from)?;
     let refused = |name: &str| -> Result<Option<Seen>, CanaryError> {
-        exec(scratch, Command::new(format!("{root}/{name}")))
+        exec(scratch, Command::new(root.join(name)))
     };
     if refused("image")?.is_some() {
         return Err(DriftError::Refused);
@@ -153,35 +150,31 @@ fn experiments(scratch: &Scratch, maps: &mut Maps, root: &str) -> Result<(), Dri
     Ok(())
 }
 
-/// An overlay with the program `image` on its lower layer.
-fn overlay() -> Result<OwnedFd, DriftError> {
+/// Mounts an overlay over `dir` that has the program `image` on its lower layer
+/// and `new` on its upper one. Changes this thread's mount namespace to one of
+/// its own.
+fn overlay(dir: &Path) -> Result<PathBuf, DriftError> {
+    // SAFETY: no descriptors are unshared; what is, is this thread's alone.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed("unshare"))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(failed("make / private"))?;
     // Layers of a file system of our own: the machine's may be an overlay itself,
     // or mounted noexec.
-    let disk = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen tmpfs"))?;
-    fsconfig_create(&disk).map_err(failed("make a tmpfs"))?;
-    let disk = mount(&disk)?;
-    let below = format!("/proc/self/fd/{}", disk.as_raw_fd());
-    for name in ["lower", "upper", "work"] {
-        fs::create_dir(format!("{below}/{name}")).map_err(failed("mkdir on a tmpfs"))?;
+    let flags = MountFlags::empty();
+    mount("tmpfs", dir, "tmpfs", flags, None).map_err(failed("mount a tmpfs"))?;
+    for name in ["lower", "upper", "work", "root"] {
+        fs::create_dir(dir.join(name)).map_err(failed("mkdir on a tmpfs"))?;
     }
-    write(&Path::new(&below).join("lower/image")).map_err(failed("write to a tmpfs"))?;
-    let overlay =
-        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen overlay"))?;
-    for (key, name) in [
-        ("lowerdir", "lower"),
-        ("upperdir", "upper"),
-        ("workdir", "work"),
-    ] {
-        fsconfig_set_string(&overlay, key, format!("{below}/{name}"))
-            .map_err(failed("set up an overlay"))?;
-    }
-    fsconfig_create(&overlay).map_err(failed("make an overlay"))?;
-    mount(&overlay)
-}
-
-fn mount(context: &OwnedFd) -> Result<OwnedFd, DriftError> {
-    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-    fsmount(context, flags, MountAttrFlags::empty()).map_err(failed("fsmount"))
+    write(&dir.join("lower/image")).map_err(failed("write to a tmpfs"))?;
+    let below = dir.display();
+    let options = format!("lowerdir={below}/lower,upperdir={below}/upper,workdir={below}/work");
+    let options = CString::new(options).map_err(io::Error::from);
+    let options = options.map_err(failed("name an overlay"))?;
+    let root = dir.join("root");
+    mount("overlay", &root, "overlay", flags, options.as_c_str())
+        .map_err(failed("mount an overlay"))?;
+    write(&root.join("new")).map_err(failed("write to an overlay"))?;
+    Ok(root)
 }
 
 fn write(path: &Path) -> io::Result<()> {

@@ -12,7 +12,7 @@ use super::{
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/execblock.bpf.o"));
 
-/// Constants of the object (`plugin-ebpf/src/field.rs`) and the fields whose
+/// Constants of the object (`plugin-ebpf/src/offsets.rs`) and the fields whose
 /// offsets they hold.
 pub(super) const OFFSETS: [(&str, &str, &str); 37] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),

@@ -2,6 +2,7 @@
 
 mod invalid;
 mod lifecycle;
+mod lists;
 mod refusal;
 mod timing;
 mod why;
@@ -45,6 +46,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(lifecycle::cases());
         cases.extend(timing::cases());
         cases.extend(why::cases());
+        cases.extend(lists::cases());
         cases.push(Case::slow("cri/demo", |_| demo()));
     }
     cases

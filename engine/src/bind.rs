@@ -12,15 +12,17 @@ use std::{
 use plugin_common::{Container, Hit};
 
 use crate::{
-    annotation::{Mode, Spec},
+    annotation::{Drift, Mode, Spec},
     cgroup::{Cgroup, CgroupError, Hierarchy, Init},
-    clock, entry,
+    clock,
+    entry::{self, Terms},
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{List, Policy, Rules, rule_id},
+    policy::{self, List, Policy, Rules, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
+    site::{Namespaces, Site, SiteError},
 };
 
 /// Why a container was not bound. Nothing is half-applied.
@@ -41,6 +43,9 @@ pub enum BindError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Where it lives.
+    #[error(transparent)]
+    Site(#[from] SiteError),
     /// An order that can't be carried out.
     #[error(transparent)]
     Order(#[from] NotDenied),
@@ -87,6 +92,8 @@ pub struct Binder {
     pins: Pins,
     run_dir: PathBuf,
     hierarchy: Hierarchy,
+    /// The namespaces of the runtime whose containers are bound.
+    runtime: Namespaces,
 }
 
 impl Binder {
@@ -100,7 +107,15 @@ impl Binder {
             pins: Pins::default(),
             run_dir: PathBuf::from(RUN_DIR),
             hierarchy: Hierarchy::find()?,
+            // Without them nothing of the runtime is exempted, which is closed.
+            runtime: Namespaces::own().unwrap_or_default(),
         })
+    }
+
+    /// Sets the namespaces of the runtime whose containers are bound, where they
+    /// are not this process's own.
+    pub fn set_runtime(&mut self, runtime: Namespaces) {
+        self.runtime = runtime;
     }
 
     /// The hierarchy whose cgroups are bound.
@@ -156,7 +171,13 @@ impl Binder {
             None => Orders::default(),
         };
         let record = Record::new(owner, &cgroup, Some(spec), &orders);
-        held.apply(&record, before, &cgroup, &process_root(init.pid))?;
+        let root = init.root.map_or_else(|| process_root(init.pid), Path::to_owned);
+        let home = Home {
+            pid: Some(init.pid),
+            root: &root,
+            runtime: self.runtime,
+        };
+        held.apply(&record, before, &cgroup, &home)?;
         Ok(cgroup)
     }
 
@@ -176,7 +197,13 @@ impl Binder {
         let mut held = self.open()?;
         let mut record = Record::new(owner, cgroup, None, orders);
         record.set_mode(mode);
-        held.apply(&record, None, cgroup, Path::new("/"))
+        let home = Home {
+            pid: None,
+            root: Path::new("/"),
+            // No runtime, and so nothing to exempt.
+            runtime: Namespaces::default(),
+        };
+        held.apply(&record, None, cgroup, &home)
     }
 
     /// Changes what holds for a running container, in one step for the kernel.
@@ -227,7 +254,12 @@ impl Binder {
             }
             return Ok(None);
         }
-        held.apply(&record, before, &cgroup, &root)?;
+        let home = Home {
+            pid,
+            root: &root,
+            runtime: held.runtime_of(cgroup.id)?.unwrap_or(self.runtime),
+        };
+        held.apply(&record, before, &cgroup, &home)?;
         Ok(Some(record))
     }
 
@@ -314,6 +346,27 @@ impl Binder {
     }
 }
 
+/// What a container's rules are looked up in.
+struct Home<'a> {
+    /// A process of it; `None` for this one.
+    pid: Option<i32>,
+    /// The root of its file systems.
+    root: &'a Path,
+    runtime: Namespaces,
+}
+
+impl Home<'_> {
+    /// What drift and allow-lists ask for; nothing where there are none.
+    fn site(&self, spec: &Spec, allow: &List) -> Result<Site, SiteError> {
+        let drift = spec.drift != Drift::Off;
+        if !drift && allow.is_empty() {
+            return Ok(Site::default());
+        }
+        let own = std::process::id().cast_signed();
+        Site::of(self.pid.unwrap_or(own), self.root, self.runtime, drift)
+    }
+}
+
 /// Maps and records under the lock.
 struct Held<'a> {
     maps: Maps,
@@ -329,18 +382,23 @@ impl Held<'_> {
         record: &Record,
         before: Option<Record>,
         cgroup: &Cgroup,
-        root: &Path,
+        home: &Home<'_>,
     ) -> Result<(), BindError> {
-        let deny = record
-            .orders()?
-            .rules(record.spec()?.as_ref(), clock::now());
-        let policy = Policy::compile(&Rules {
-            deny: root::with_real_directories(&deny, root),
-            allow: List::default(),
-        });
-        let mode = record.mode()?;
+        let spec = record.spec()?;
+        let deny = record.orders()?.rules(spec.as_ref(), clock::now());
+        let spec = spec.unwrap_or_default();
+        let rules = Rules {
+            deny: root::with_real_directories(&deny, home.root),
+            allow: root::with_real_directories(&policy::always(&spec.allow), home.root),
+        };
+        let terms = Terms {
+            mode: record.mode()?,
+            drift: spec.drift,
+            site: home.site(&spec, &rules.allow)?,
+        };
+        let policy = Policy::compile(&rules);
         self.records.write(record)?;
-        if let Err(error) = self.bind_or_collect(cgroup, &policy, mode) {
+        if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
             match before {
                 Some(before) => self.records.write(&before)?,
                 None => self.records.remove(record)?,
@@ -350,18 +408,27 @@ impl Held<'_> {
         Ok(())
     }
 
+    /// The namespaces that a bound cgroup's runtime has.
+    fn runtime_of(&self, cgroup: u64) -> Result<Option<Namespaces>, MapError> {
+        let known = self.maps.container(cgroup)?.map(|container| Namespaces {
+            mnt: container.runtime_mnt_ns,
+            pid: container.runtime_pid_ns,
+        });
+        Ok(known.filter(|known| *known != Namespaces::default()))
+    }
+
     /// A full map is tried once more without what is dead.
     fn bind_or_collect(
         &mut self,
         cgroup: &Cgroup,
         policy: &Policy,
-        mode: Mode,
+        terms: Terms,
     ) -> Result<(), MapError> {
-        match entry::bind(&mut self.maps, cgroup, policy, mode) {
+        match entry::bind(&mut self.maps, cgroup, policy, terms) {
             Err(MapError::Full(map)) => {
                 log::info!("the map {map} is full, forgetting what is dead");
                 self.collect(Some(cgroup.id))?;
-                entry::bind(&mut self.maps, cgroup, policy, mode)
+                entry::bind(&mut self.maps, cgroup, policy, terms)
             }
             other => other,
         }

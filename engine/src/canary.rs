@@ -15,9 +15,9 @@ use std::{
 };
 
 use crate::{
-    annotation::{Mode, Rule, parse_list},
+    annotation::{Rule, parse_list},
     cgroup::{CgroupError, Hierarchy, Scratch, SpawnError},
-    entry,
+    entry::{self, Terms},
     kernel::{MapError, Maps, Mechanism},
     policy::{self, Policy, Rules},
 };
@@ -110,7 +110,7 @@ fn experiments(
                 deny: policy::always(&rules),
                 ..Rules::default()
             }),
-            Mode::Enforce,
+            Terms::default(),
         )?;
         let seen = exec(scratch);
         // The next one has a policy of its own, and the maps may be small.

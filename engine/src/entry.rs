@@ -4,17 +4,26 @@
 use std::collections::HashSet;
 
 use plugin_common::{
-    Container, LEVEL_MAX, MODE_AUDIT, MODE_ENFORCE, POLICY_BUILDING, POLICY_READY,
+    Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, LEVEL_MAX, MODE_AUDIT, MODE_ENFORCE, POLICY_BUILDING, POLICY_READY,
 };
 use rustix::thread::MembarrierCommand;
 
 use crate::{
-    annotation::Mode,
+    annotation::{Drift, Mode},
     cgroup::Cgroup,
     clock,
     kernel::{MapError, Maps},
     policy::Policy,
+    site::Site,
 };
+
+/// What holds for a cgroup beside its rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) mode: Mode,
+    pub(crate) drift: Drift,
+    pub(crate) site: Site,
+}
 
 /// Binds a cgroup: the policy is complete before its id is in the entry, the
 /// level is searched before an entry is on it, and the entry itself is one
@@ -23,7 +32,7 @@ pub(crate) fn bind(
     maps: &mut Maps,
     cgroup: &Cgroup,
     policy: &Policy,
-    mode: Mode,
+    terms: Terms,
 ) -> Result<(), MapError> {
     let id = ensure_policy(maps, policy)?;
     ensure_level(maps, cgroup.level)?;
@@ -33,12 +42,20 @@ pub(crate) fn bind(
         Container {
             policy: id,
             kinds: policy.kinds,
-            mode: match mode {
+            mode: match terms.mode {
                 Mode::Enforce => MODE_ENFORCE,
                 Mode::Audit => MODE_AUDIT,
             },
+            drift: match terms.drift {
+                Drift::Off => DRIFT_OFF,
+                Drift::Audit => DRIFT_AUDIT,
+                Drift::Deny => DRIFT_DENY,
+            },
             bound_at: before.map_or_else(clock::now, |before| before.bound_at),
-            ..Container::default()
+            root_dev: terms.site.root_dev,
+            mnt_ns: terms.site.mnt_ns,
+            runtime_mnt_ns: terms.site.runtime.mnt,
+            runtime_pid_ns: terms.site.runtime.pid,
         },
     )
 }
@@ -81,6 +98,13 @@ fn remove_policies(maps: &mut Maps, unused: &HashSet<u32>) -> Result<(), MapErro
     {
         maps.remove_rule(key)?;
     }
+    for key in maps
+        .glob_keys()?
+        .iter()
+        .filter(|key| unused.contains(&key.policy))
+    {
+        maps.remove_glob(key)?;
+    }
     for id in unused {
         maps.remove_policy(*id)?;
     }
@@ -118,18 +142,29 @@ fn ensure_policy(maps: &mut Maps, policy: &Policy) -> Result<u32, MapError> {
         reserved: 0,
     };
     maps.set_policy(id, entry(POLICY_BUILDING))?;
-    for (key, value) in policy.entries(id) {
-        if let Err(error) = maps.set_rule(key, value) {
-            // Nothing half-applied: what fitted goes again.
-            for (key, _) in policy.entries(id) {
-                maps.remove_rule(&key)?;
-            }
-            maps.remove_policy(id)?;
-            return Err(error);
+    if let Err(error) = set_entries(maps, policy, id) {
+        // Nothing half-applied: what fitted goes again.
+        for (key, _) in policy.entries(id) {
+            maps.remove_rule(&key)?;
         }
+        for (key, _) in policy.glob_entries(id) {
+            maps.remove_glob(&key)?;
+        }
+        maps.remove_policy(id)?;
+        return Err(error);
     }
     maps.set_policy(id, entry(POLICY_READY))?;
     Ok(id)
+}
+
+fn set_entries(maps: &mut Maps, policy: &Policy, id: u32) -> Result<(), MapError> {
+    for (key, value) in policy.entries(id) {
+        maps.set_rule(key, value)?;
+    }
+    for (key, value) in policy.glob_entries(id) {
+        maps.set_glob(&key, value)?;
+    }
+    Ok(())
 }
 
 /// Makes the kernel side look at the level; at all of them where a cgroup

@@ -29,3 +29,4 @@ pub mod record;
 pub mod root;
 pub mod scope;
 pub mod setup;
+pub mod site;

@@ -112,12 +112,20 @@ pub struct Config {
     pub annotations: Annotations,
     /// `linux.cgroupsPath`, as it is written.
     pub cgroups_path: Option<String>,
+    /// `root.path`, as it is written: absolute, or within the bundle.
+    pub root: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 struct RawConfig {
     annotations: Option<Map<String, Value>>,
+    root: Option<RawRoot>,
     linux: Option<RawLinux>,
+}
+
+#[derive(Deserialize)]
+struct RawRoot {
+    path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +164,7 @@ impl Config {
         Ok(Self {
             annotations: of_text(&raw.annotations.unwrap_or_default())?,
             cgroups_path: cgroups_path.filter(|path| !path.is_empty()),
+            root: raw.root.and_then(|root| root.path),
         })
     }
 }
@@ -205,6 +214,9 @@ pub struct Container {
     pub annotations: Annotations,
     /// `linux.cgroupsPath` of its configuration.
     pub cgroups_path: Option<String>,
+    /// The root of its file systems, while its first process is not there yet:
+    /// in a `createRuntime` hook.
+    pub root: Option<PathBuf>,
 }
 
 impl Container {
@@ -213,11 +225,17 @@ impl Container {
     pub fn new(state: State, config: Config) -> Self {
         let mut annotations = config.annotations;
         annotations.extend(state.annotations.unwrap_or_default());
+        let root = match (config.root, &state.bundle) {
+            (Some(root), Some(bundle)) => Some(bundle.join(root)),
+            (Some(root), None) => Some(root).filter(|root| root.is_absolute()),
+            (None, _) => None,
+        };
         Self {
             owner: owner(&state.id, &annotations, config.cgroups_path.as_deref()),
             pid: state.pid,
             annotations,
             cgroups_path: config.cgroups_path,
+            root,
         }
     }
 

@@ -241,6 +241,7 @@ fn load_new(pins: &Pins, hierarchy: &Hierarchy, options: Options) -> Result<Load
                 if mechanism != Mechanism::Signal {
                     all.extend(backstop(&mut programs, mechanism)?);
                 }
+                all.push(beside(&mut programs, mechanism));
                 let flags = if options.transient {
                     CONFIG_TRANSIENT
                 } else {
@@ -263,6 +264,24 @@ fn load_new(pins: &Pins, hierarchy: &Hierarchy, options: Options) -> Result<Load
         }
     }
     Err(SetupError::NothingWorks(tried))
+}
+
+/// What is armed beside every mechanism, where the kernel takes it.
+fn beside(programs: &mut Programs, mechanism: Mechanism) -> Attached {
+    let mut links = Vec::new();
+    match programs.attach_fork() {
+        Ok(link) => links.push(link),
+        // Fails open: for processes that leave their container's cgroup alone.
+        Err(error) => log::warn!("processes that leave their cgroup leave their rules: {error}"),
+    }
+    if matches!(mechanism, Mechanism::Kprobe | Mechanism::Signal) {
+        match programs.attach_mappings() {
+            Ok(mappings) => links.extend(mappings),
+            // Then only the arguments of the dynamic loader are looked at.
+            Err(error) => log::debug!("executable mappings are not looked at: {error}"),
+        }
+    }
+    Attached { mechanism, links }
 }
 
 /// `signal` behind another mechanism, for what that one can't see. kprobe must

@@ -70,6 +70,7 @@ pub fn bind(container: &Container) -> Result<bool, Refusal> {
     let init = Init {
         pid: container.pid,
         cgroups_path: container.cgroups_path.as_deref(),
+        root: container.root.as_deref(),
     };
     Binder::new()?.bind_container(&container.owner, init, &spec)?;
     Ok(true)

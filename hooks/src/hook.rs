@@ -65,7 +65,10 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
         reason,
     };
     // Closed, for the same reason.
-    let container = bind::describe(state).map_err(refused)?;
+    let mut container = bind::describe(state).map_err(refused)?;
+    // Where a runtime's mount of it is not seen here, the process may be there
+    // already.
+    container.root = container.root.filter(|root| root.is_dir());
     if !container.is_annotated() {
         return Ok(Done::NotOurs);
     }

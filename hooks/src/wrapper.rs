@@ -115,9 +115,11 @@ fn start(invocation: &Invocation<'_>, real: &Path, id: &str) -> Result<(), WrapE
     // Closed: a runtime that does not answer could still start it.
     let found = found.map_err(|error| WrapError::Ask(id.to_owned(), error))?;
     // Open: the runtime says that there is no such container, and so will `start`.
-    let Some(container) = found else {
+    let Some(mut container) = found else {
         return Ok(());
     };
+    // Its process is there by now, and the bundle's may be another.
+    container.root = None;
     // Closed: annotated, and not bound.
     bind::bind(&container)
         .map(drop)

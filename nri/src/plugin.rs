@@ -40,6 +40,9 @@ pub enum ConnectionEvent<'a> {
     Connected {
         /// How often there was one before.
         reconnects: u64,
+        /// Process id of the runtime, in this pid namespace (`SO_PEERCRED`).
+        /// `None` where it is in another one that this one does not see.
+        runtime: Option<i32>,
     },
     /// The plugin is registered and synchronized: events follow.
     ///

@@ -85,6 +85,13 @@ pub async fn run<P: Plugin>(
     }
 }
 
+/// Who made the socket at the other end. 0 stands for a process that this pid
+/// namespace does not see.
+fn peer(socket: &UnixStream) -> Option<i32> {
+    let pid = socket.peer_cred().ok()?.pid()?;
+    (pid > 0).then_some(pid)
+}
+
 /// What all connections of a plugin share.
 struct Session<P> {
     plugin: Arc<P>,
@@ -112,6 +119,7 @@ impl<P: Plugin> Session<P> {
                 Ok(socket) => {
                     self.notify(&ConnectionEvent::Connected {
                         reconnects: connections,
+                        runtime: peer(&socket),
                     });
                     connections += 1;
                     let service = Arc::new(Service::new(Arc::clone(&self.plugin)));
@@ -153,7 +161,10 @@ impl<P: Plugin> Session<P> {
         };
         socket.set_nonblocking(true).map_err(prepare)?;
         let socket = UnixStream::from_std(socket).map_err(prepare)?;
-        self.notify(&ConnectionEvent::Connected { reconnects: 0 });
+        self.notify(&ConnectionEvent::Connected {
+            reconnects: 0,
+            runtime: peer(&socket),
+        });
         let service = Arc::new(Service::new(Arc::clone(&self.plugin)));
         let Err(reason) = self.serve(socket, &service, shutdown).await else {
             return Ok(());

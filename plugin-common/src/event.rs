@@ -26,7 +26,7 @@ pub struct Event {
     pub uid: u32,
     /// Policy that has the rule.
     pub policy: u32,
-    /// Rule id within the policy.
+    /// Id of the rule, or a reserved one: `RULE_…`.
     pub rule: u32,
     /// One of the `MECHANISM_…` constants.
     pub mechanism: u32,
@@ -36,6 +36,10 @@ pub struct Event {
     pub source: u32,
     /// Bytes used of `name`.
     pub name_len: u32,
+    /// 1 where the process had left the cgroup that it is bound by.
+    pub outside: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Command name of the process that called exec, padded with zeros.
     pub comm: [u8; 16],
     /// The name that matched, zero behind `name_len`.

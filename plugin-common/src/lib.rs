@@ -12,15 +12,18 @@ mod decide;
 mod event;
 mod rule;
 mod stats;
+mod tag;
 
 pub use decide::{Findings, Source, Verdict, decide};
 pub use event::{Event, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
 pub use rule::{
     GLOB_MAX, GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
     KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
-    KINDS_ALLOW, NAME_CAPACITY, RULE_DRIFT, RULE_FIRST, RULE_UNLISTED, RuleKey, RuleValue,
+    KINDS_ALLOW, NAME_CAPACITY, RULE_DRIFT, RULE_FIRST, RULE_MOVED,
+    RULE_UNLISTED, RULE_UNREADABLE, RuleKey, RuleValue,
 };
 pub use stats::{Hit, HitKey, Stats};
+pub use tag::Tag;
 
 /// Version of everything in this crate; stands in [`Config::abi`].
 pub const ABI: u32 = 3;
@@ -44,6 +47,10 @@ pub const CONTAINERS_DEFAULT: u32 = 16_384;
 
 /// Entries of the rules map unless another capacity is asked for at load.
 pub const RULES_DEFAULT: u32 = 65_536;
+
+/// Entries of the map `globs` unless another capacity is asked for at load: a
+/// quarter of the rules.
+pub const GLOBS_DEFAULT: u32 = RULES_DEFAULT / 4;
 
 /// Pairs of a container and a rule that are counted apart.
 pub const HITS_DEFAULT: u32 = 16_384;
@@ -177,5 +184,6 @@ const _LAYOUT: () = {
     assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);
     assert!(size_of::<HitKey>() == 8 + 2 * 4);
     assert!(size_of::<Hit>() == 2 * 8);
-    assert!(size_of::<Event>() == 2 * 8 + 8 * 4 + 16 + NAME_CAPACITY);
+    assert!(size_of::<Event>() == 2 * 8 + 10 * 4 + 16 + NAME_CAPACITY);
+    assert!(size_of::<Tag>() == 2 * 8);
 };

@@ -57,6 +57,12 @@ pub const KINDS_ALLOW: u32 = 1 << KIND_ALLOW_NAME
 pub const RULE_UNLISTED: u32 = 1;
 /// Reserved rule id: the file did not come with the container's image.
 pub const RULE_DRIFT: u32 = 2;
+/// Reserved rule id: it could not be told whether a rule matches, and whoever
+/// made it so may be the one to be stopped.
+pub const RULE_UNREADABLE: u32 = 3;
+/// Reserved rule id: a process left the cgroup that it is bound by. It is
+/// reported once, and stays under its rules.
+pub const RULE_MOVED: u32 = 4;
 /// The least id that is made from a rule's text.
 pub const RULE_FIRST: u32 = 16;
 

@@ -1,37 +1,401 @@
-//! From a hook's arguments to its verdict: container, facts, decision, report.
+//! From a hook's arguments to its verdict: container, findings, decision,
+//! report. Decided first, reported after.
 
-use core::mem::MaybeUninit;
-
-use plugin_common::{MECHANISM_SIGNAL, Verdict, decide};
-
-use crate::{
-    container,
-    facts::{self, Asked},
-    report,
+use plugin_common::{
+    Container, DRIFT_OFF, Findings, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH,
+    KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX,
+    KIND_REQUESTED, KIND_SUFFIX, KINDS_ALLOW, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM,
+    MECHANISM_SIGNAL, RULE_UNREADABLE, Source, Verdict, decide,
 };
 
-/// Whether the program is refused. Decided first, reported after.
+use crate::{
+    applet,
+    container::{self, Found},
+    drift,
+    field::{Bprm, File, Mapping, Place, Task},
+    lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
+    report::{self, Name, Told},
+};
+
+/// Kinds that compare a name.
+const NAMES: u32 = 1 << KIND_NAME | 1 << KIND_PREFIX | 1 << KIND_SUFFIX;
+/// The same of an allow-list.
+const ALLOWED_NAMES: u32 =
+    1 << KIND_ALLOW_NAME | 1 << KIND_ALLOW_PREFIX | 1 << KIND_ALLOW_SUFFIX;
+/// Kinds that walk from the file to the root.
+const PLACES: u32 = 1 << KIND_PATH | 1 << KIND_DIR;
+/// The same of an allow-list.
+const ALLOWED_PLACES: u32 = 1 << KIND_ALLOW_PATH | 1 << KIND_ALLOW_DIR;
+
+/// One program that is about to run, before it is decided on.
+struct Case<'a> {
+    found: &'a Found,
+    policy: u64,
+    kinds: u64,
+    findings: Findings,
+    name: Name,
+}
+
+/// Behind the kernel's own lookup, at one level of interpreters: its name and
+/// its file.
 #[inline(always)]
-pub fn refuses(asked: &Asked, mechanism: u32) -> bool {
-    let Some((container, cgroup)) = container::current() else {
+pub fn level(bprm: &Bprm, mechanism: u32) -> bool {
+    let Some(found) = container::tagged(mechanism) else {
         return false;
     };
-    let mut key = MaybeUninit::uninit();
-    let key = facts::empty_key(&mut key);
-    let findings = asked.facts(container, key);
     report::count(|stats| &mut stats.checked);
-    let verdict = decide(container, findings);
-    let (rule, source, refused) = match verdict {
-        Verdict::Allow => return false,
-        Verdict::Deny(rule, source) => (rule, source, true),
-        Verdict::Audit(rule, source) => (rule, source, false),
-    };
-    if !refused {
-        report::count(|stats| &mut stats.audited);
-    } else if mechanism != MECHANISM_SIGNAL {
-        report::count(|stats| &mut stats.denied);
+    let mut case = Case::new(&found);
+    let file = bprm.file();
+    if !case.asked(bprm.interp(), 0) && !case.file(&file) {
+        case.lists(&file);
     }
-    report::hit(cgroup, rule);
-    report::event(key, cgroup, rule, source, mechanism, refused);
-    refused
+    case.conclude(mechanism)
+}
+
+/// When the new image is in place, and only the last level is left: the name
+/// given to exec, the name of the last interpreter, its file, its arguments.
+#[inline(always)]
+pub fn image(bprm: &Bprm) -> bool {
+    let Some(found) = container::tagged(MECHANISM_SIGNAL) else {
+        return false;
+    };
+    report::count(|stats| &mut stats.checked);
+    let mut case = Case::new(&found);
+    let file = bprm.file();
+    let interp = bprm.interp();
+    if !case.asked(bprm.filename(), 0)
+        && !(interp != bprm.filename() && case.asked(interp, 0))
+        && !case.file(&file)
+        && !case.applet(bprm, &file)
+    {
+        case.lists(&file);
+    }
+    case.conclude(MECHANISM_SIGNAL)
+}
+
+/// At the syscall: the address of a name in user memory.
+#[inline(always)]
+pub fn syscall(address: u64) -> bool {
+    let Some(found) = container::current() else {
+        return false;
+    };
+    report::count(|stats| &mut stats.checked);
+    let mut case = Case::new(&found);
+    case.asked(address, USER);
+    case.conclude(MECHANISM_KPROBE)
+}
+
+/// A file that is about to be mapped executable.
+#[inline(always)]
+pub fn mapped(file: &File, mechanism: u32) -> bool {
+    let Some(found) = container::tagged(mechanism) else {
+        return false;
+    };
+    let mut case = Case::new(&found);
+    if !case.file(file) && found.container.drift != DRIFT_OFF {
+        case.findings.drifted = u32::from(drift::mapping(&found, file.origin(), || {
+            case.listed_place(file.place())
+        }));
+    }
+    case.name.source = Source::Mapped;
+    case.conclude(mechanism)
+}
+
+/// A mapping that is about to become executable.
+#[inline(always)]
+pub fn protected(mapping: &Mapping, mechanism: u32) -> bool {
+    let Some(file) = mapping.file() else {
+        return false;
+    };
+    let Some(found) = container::tagged(mechanism) else {
+        return false;
+    };
+    let mut case = Case::new(&found);
+    let place = file.users_place(found.container.root_dev);
+    if !case.place_by_name(&place) && found.container.drift != DRIFT_OFF {
+        let origin = place.as_ref().and_then(Place::origin);
+        case.findings.drifted =
+            u32::from(drift::mapping(&found, origin, || case.listed_place(place)));
+    }
+    case.name.source = Source::Mapped;
+    case.conclude(mechanism)
+}
+
+impl<'a> Case<'a> {
+    #[inline(always)]
+    fn new(found: &'a Found) -> Self {
+        Self {
+            found,
+            policy: u64::from(found.container.policy),
+            kinds: u64::from(found.container.kinds),
+            findings: Findings {
+                denied: 0,
+                source: 0,
+                unlisted: 0,
+                drifted: 0,
+            },
+            name: Name {
+                address: 0,
+                user: false,
+                source: Source::Requested,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn has(&self, kinds: u32) -> bool {
+        self.kinds & u64::from(kinds) != 0
+    }
+
+    /// Takes an answer of a deny list; whether it denies. What could not be read
+    /// counts as not found, which fails open, and is counted.
+    #[inline(always)]
+    fn denies(&mut self, rule: u64, name: Name) -> bool {
+        if rule == UNREADABLE {
+            report::count(|stats| &mut stats.unreadable);
+            return false;
+        }
+        self.findings.denied = rule as u32;
+        if rule != 0 {
+            self.name = name;
+        }
+        rule != 0
+    }
+
+    /// Whether a name that was requested is denied.
+    #[inline(always)]
+    fn asked(&mut self, address: u64, how: u64) -> bool {
+        let name = Name {
+            address,
+            user: how & USER != 0,
+            source: Source::Requested,
+        };
+        if self.has(NAMES) {
+            let rule = lookup::name_rule(self.policy, self.kinds, address, ANY_LENGTH, how | LAST);
+            if self.denies(rule, name) {
+                return true;
+            }
+        }
+        if self.has(1 << KIND_REQUESTED) {
+            let rule = lookup::requested_rule(self.policy, address, how);
+            return self.denies(rule, name);
+        }
+        false
+    }
+
+    /// Whether the file is denied by its name or its path. Sets the name.
+    #[inline(always)]
+    fn file(&mut self, file: &File) -> bool {
+        let (address, len) = file.name();
+        if self.file_name(address, len) {
+            return true;
+        }
+        self.has(PLACES) && self.file_place(file.place())
+    }
+
+    /// As [`Self::file`], by address.
+    #[inline(always)]
+    fn place_by_name(&mut self, place: &Option<Place>) -> bool {
+        match place.as_ref().and_then(Place::named) {
+            Some((address, len)) if self.file_name(address, len) => return true,
+            Some(_) => {}
+            None => report::count(|stats| &mut stats.unreadable),
+        }
+        self.has(PLACES)
+            && self.file_place(place.as_ref().map(|place| Place {
+                dentry: place.dentry,
+                vfsmount: place.vfsmount,
+            }))
+    }
+
+    #[inline(always)]
+    fn file_name(&mut self, address: u64, len: u32) -> bool {
+        self.name = Name {
+            address,
+            user: false,
+            source: Source::Resolved,
+        };
+        if !self.has(NAMES) {
+            return false;
+        }
+        let rule = lookup::name_rule(self.policy, self.kinds, address, u64::from(len), 0);
+        self.denies(rule, self.name)
+    }
+
+    #[inline(always)]
+    fn file_place(&mut self, place: Option<Place>) -> bool {
+        let Some(place) = place else {
+            report::count(|stats| &mut stats.unreadable);
+            return false;
+        };
+        if self.has(1 << KIND_PATH) {
+            let rule = lookup::path_rule(
+                self.policy,
+                u64::from(KIND_PATH),
+                place.dentry,
+                place.vfsmount,
+            );
+            if self.denies(rule, self.name) {
+                return true;
+            }
+        }
+        if self.has(1 << KIND_DIR) {
+            let rule = lookup::dir_rule(
+                self.policy,
+                u64::from(KIND_DIR),
+                place.dentry,
+                place.vfsmount,
+            );
+            return self.denies(rule, self.name);
+        }
+        false
+    }
+
+    /// Whether an argument names a denied program: as `BusyBox` and the dynamic
+    /// loader take it from there.
+    #[inline(always)]
+    fn applet(&mut self, bprm: &Bprm, file: &File) -> bool {
+        if !self.has(NAMES | 1 << KIND_REQUESTED) {
+            return false;
+        }
+        let Some(arguments) = Task::current().arguments() else {
+            report::count(|stats| &mut stats.unreadable);
+            return false;
+        };
+        let (name, _) = file.name();
+        // Where mappings are looked at, the loader's own are refused one by one.
+        let loader = match container::mechanism() {
+            MECHANISM_LSM | MECHANISM_FMOD_RET => 0,
+            _ => applet::LOADER,
+        };
+        let asked = applet::find(name, arguments, u64::from(bprm.argc()) | loader);
+        if asked == UNREADABLE_ARGUMENTS {
+            // Closed: nobody calls a multi-call binary like this but to get by.
+            self.findings.denied = RULE_UNREADABLE;
+            self.name.source = Source::Applet;
+            return true;
+        }
+        let first = Name {
+            address: arguments,
+            user: true,
+            source: Source::Applet,
+        };
+        let rule = lookup::name_rule(
+            self.policy,
+            self.kinds & u64::from(NAMES),
+            arguments,
+            ANY_LENGTH,
+            USER | LAST,
+        );
+        if bprm.argc() != 0 && self.denies(rule, first) {
+            return true;
+        }
+        if asked == 0 {
+            return false;
+        }
+        self.asked(asked, USER)
+    }
+
+    /// Asks allow-list and drift.
+    #[inline(always)]
+    fn lists(&mut self, file: &File) {
+        let Container { kinds, drift, .. } = *self.found.container;
+        let listing = kinds & KINDS_ALLOW != 0;
+        if !listing && drift == DRIFT_OFF {
+            return;
+        }
+        let origin = file.origin();
+        if drift::is_runtimes_own(self.found, &origin) {
+            return;
+        }
+        let by_place = self.listed_place(file.place());
+        if listing && !by_place {
+            let (address, len) = file.name();
+            self.findings.unlisted = u32::from(!self.listed_name(address, len));
+        }
+        if drift != DRIFT_OFF {
+            self.findings.drifted = u32::from(drift::drifted(self.found, &origin, by_place));
+        }
+    }
+
+    /// Whether the allow-list has the file by its name. What can't be read is
+    /// not in it, which fails closed, and is counted.
+    #[inline(always)]
+    fn listed_name(&self, address: u64, len: u32) -> bool {
+        if !self.has(ALLOWED_NAMES) {
+            return false;
+        }
+        is_rule(lookup::name_rule(
+            self.policy,
+            self.kinds,
+            address,
+            u64::from(len),
+            ALLOW,
+        ))
+    }
+
+    /// The same by its path or by a directory above it.
+    #[inline(always)]
+    fn listed_place(&self, place: Option<Place>) -> bool {
+        if !self.has(ALLOWED_PLACES) {
+            return false;
+        }
+        let Some(place) = place else {
+            report::count(|stats| &mut stats.unreadable);
+            return false;
+        };
+        let (dentry, vfsmount) = (place.dentry, place.vfsmount);
+        let path = self.has(1 << KIND_ALLOW_PATH)
+            && is_rule(lookup::path_rule(
+                self.policy,
+                u64::from(KIND_ALLOW_PATH),
+                dentry,
+                vfsmount,
+            ));
+        path || self.has(1 << KIND_ALLOW_DIR)
+            && is_rule(lookup::dir_rule(
+                self.policy,
+                u64::from(KIND_ALLOW_DIR),
+                dentry,
+                vfsmount,
+            ))
+    }
+
+    /// Decides and reports; whether the program is refused.
+    #[inline(always)]
+    fn conclude(self, mechanism: u32) -> bool {
+        let (rule, refused) = match decide(self.found.container, self.findings) {
+            Verdict::Allow => return false,
+            Verdict::Deny(rule) => (rule, true),
+            Verdict::Audit(rule) => (rule, false),
+        };
+        if !refused {
+            report::count(|stats| &mut stats.audited);
+        } else if mechanism != MECHANISM_SIGNAL {
+            report::count(|stats| &mut stats.denied);
+        }
+        report::hit(self.found.cgroup, rule);
+        report::event(&Told {
+            cgroup: self.found.cgroup,
+            policy: self.found.container.policy,
+            rule,
+            mechanism,
+            refused,
+            outside: self.found.outside,
+            name: self.name,
+        });
+        refused
+    }
+}
+
+use applet::UNREADABLE_ARGUMENTS;
+
+/// Whether an answer of an allow-list is a rule.
+#[inline(always)]
+fn is_rule(answer: u64) -> bool {
+    if answer == UNREADABLE || answer == u64::from(RULE_UNREADABLE) {
+        report::count(|stats| &mut stats.unreadable);
+        return false;
+    }
+    answer != 0
 }

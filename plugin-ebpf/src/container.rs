@@ -1,18 +1,80 @@
 //! Which bound container the current process belongs to: by its cgroup or the
-//! nearest bound ancestor of it. Never by namespaces, comm or exe_file, which
-//! a process can change.
+//! nearest bound ancestor of it; where there is none, by the tag that it got
+//! when it, or whom it descends from, executed a program in one. Never by
+//! namespaces, comm or exe_file, which a process can change.
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use plugin_common::{CGROUP_ROOT, Container, LEVEL_MAX};
+use plugin_common::{CGROUP_ROOT, Config, Container, LEVEL_MAX, Tag};
 
-use crate::maps::{CONFIG, CONTAINERS};
+use crate::{
+    field::Task,
+    maps::{CONFIG, CONTAINERS, TAGS},
+    report,
+};
 
-/// The container and the id of the cgroup that is bound.
+/// A container, and how it was found.
+pub struct Found {
+    /// What holds for it.
+    pub container: &'static Container,
+    /// The cgroup that is bound.
+    pub cgroup: u64,
+    /// The process is not in that cgroup any more.
+    pub outside: bool,
+}
+
+/// The container of the current process, wherever it moved. Tags it.
+#[inline(always)]
+pub fn tagged(mechanism: u32) -> Option<Found> {
+    let task = Task::current();
+    if let Some(found) = current() {
+        let mut new = Tag {
+            cgroup: found.cgroup,
+            reported: 0,
+        };
+        // Without memory for it, which fails open, it is free outside.
+        if let Some(tag) = TAGS.get_or_insert(&task, &mut new)
+            && tag.cgroup != found.cgroup
+        {
+            *tag = new;
+        }
+        return Some(found);
+    }
+    let tag = TAGS.get(&task)?;
+    // SAFETY: as in `current`.
+    let container = unsafe { CONTAINERS.get(tag.cgroup) }?;
+    if tag.reported == 0 {
+        tag.reported = 1;
+        report::moved(tag.cgroup, container.policy, mechanism);
+    }
+    Some(Found {
+        container,
+        cgroup: tag.cgroup,
+        outside: true,
+    })
+}
+
+/// A new task has its parent's tag.
+#[inline(always)]
+pub fn inherit(task: &Task) {
+    if let Some(tag) = TAGS.get(&Task::current()) {
+        let mut new = *tag;
+        // Without memory for it, which fails open, the child is free outside.
+        let _tag = TAGS.get_or_insert(task, &mut new);
+    }
+}
+
+/// The mechanism that refuses, as user space set it.
+#[inline(always)]
+pub fn mechanism() -> u32 {
+    CONFIG.get(0).map_or(0, |config: &Config| config.mechanism)
+}
+
+/// The container of the current process by its cgroup.
 ///
 /// Only the levels on which something is bound are looked at, so the cost grows
 /// with them and not with the depth of the process, and no depth escapes.
 #[inline(always)]
-pub fn current() -> Option<(&'static Container, u64)> {
+pub fn current() -> Option<Found> {
     let config = CONFIG.get(0)?;
     let levels = config.levels;
     let mut level = config.deepest;
@@ -31,7 +93,11 @@ pub fn current() -> Option<(&'static Container, u64)> {
                 // SAFETY: the entry may be replaced or deleted meanwhile; each
                 // value of it is a valid Container.
                 if let Some(container) = unsafe { CONTAINERS.get(id) } {
-                    return Some((container, id));
+                    return Some(Found {
+                        container,
+                        cgroup: id,
+                        outside: false,
+                    });
                 }
             }
         }

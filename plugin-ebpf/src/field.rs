@@ -2,17 +2,25 @@
 //!
 //! Offsets are in `.rodata`: user space takes them from the running kernel's
 //! BTF and freezes them at load, so the verifier sees constants. Fields on the
-//! way to a *name* are typed loads: the verifier checks each against the
-//! kernel's BTF and refuses a wrong offset. Strings, and the walk through the
-//! mounts (which needs `struct mount` around a `struct vfsmount`, a step back
-//! that the verifier can't follow), are probe reads; each reports failure.
+//! way to a *name*, a device or a namespace are typed loads: the verifier checks
+//! each against the kernel's BTF and refuses a wrong offset. Probe reads are
+//! left where the verifier can't follow, and each reports failure:
+//! - strings;
+//! - the walk through the mounts, which needs `struct mount` around a
+//!   `struct vfsmount`;
+//! - the part of an overlay's inode that lies around `struct inode`, and the
+//!   part of a `struct backing_file` behind `struct file`.
+//!
+//! A file is typed where a hook has one, and an address where it was found in
+//! such a part.
 
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::{
-    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str,
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
+    bpf_probe_read_user_str,
 };
-use plugin_common::NAME_CAPACITY;
+use plugin_common::LEVEL_MAX;
 
 macro_rules! constants {
     ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {$(
@@ -32,10 +40,23 @@ constants! {
     BPRM_INTERP = 0;
     /// `linux_binprm.file`
     BPRM_FILE = 0;
+    /// `linux_binprm.argc`
+    BPRM_ARGC = 0;
     /// `file.f_path.dentry`
     FILE_DENTRY = 0;
     /// `file.f_path.mnt`
     FILE_MNT = 0;
+    /// `backing_file.user_path.dentry`, or -1 where `f_path` is the user's
+    /// (before Linux 6.8).
+    BACKING_DENTRY = -1;
+    /// `backing_file.user_path.mnt`, or -1 as above.
+    BACKING_MNT = -1;
+    /// `vm_area_struct.vm_file`
+    VMA_FILE = 0;
+    /// `dentry.d_inode`
+    DENTRY_INODE = 0;
+    /// `dentry.d_sb`
+    DENTRY_SB = 0;
     /// `dentry.d_name.len`
     DENTRY_LEN = 0;
     /// `dentry.d_name.name`
@@ -50,6 +71,50 @@ constants! {
     MOUNT_PARENT = 0;
     /// `mount.mnt_mountpoint`
     MOUNT_MOUNTPOINT = 0;
+    /// `mount.mnt_ns`
+    MOUNT_NS = 0;
+    /// `mnt_namespace.ns.inum`
+    MNT_NS_INUM = 0;
+    /// `super_block.s_dev`
+    SB_DEV = 0;
+    /// `inode.i_nlink`
+    INODE_NLINK = 0;
+    /// Size of `struct inode`, which `ovl_inode.__upperdentry` lies behind.
+    INODE_SIZE = 0;
+    /// `task_struct.nsproxy`
+    TASK_NSPROXY = 0;
+    /// `task_struct.thread_pid`
+    TASK_PID = 0;
+    /// `task_struct.real_parent`
+    TASK_PARENT = 0;
+    /// `task_struct.cgroups`
+    TASK_CGROUPS = 0;
+    /// `task_struct.mm`
+    TASK_MM = 0;
+    /// `mm_struct.arg_start`
+    MM_ARG_START = 0;
+    /// `nsproxy.mnt_ns`
+    NSPROXY_MNT_NS = 0;
+    /// `pid.level`
+    PID_LEVEL = 0;
+    /// `pid.numbers`, whose elements are of [`UPID_SIZE`] bytes.
+    PID_NUMBERS = 0;
+    /// Size of `struct upid`.
+    UPID_SIZE = 0;
+    /// `upid.ns`
+    UPID_NS = 0;
+    /// `pid_namespace.ns.inum`
+    PID_NS_INUM = 0;
+    /// `css_set.dfl_cgrp`
+    CSS_SET_CGROUP = 0;
+    /// `cgroup.kn`
+    CGROUP_NODE = 0;
+    /// `cgroup.self.parent`
+    CGROUP_PARENT = 0;
+    /// `cgroup_subsys_state.cgroup`
+    CSS_CGROUP = 0;
+    /// `kernfs_node.id`
+    NODE_ID = 0;
 }
 
 /// Reads a constant that user space set at load.
@@ -78,6 +143,15 @@ fn load<T: Copy>(base: Typed, offset: usize) -> T {
     unsafe { ptr::read_volatile(base.byte_add(offset).cast::<T>()) }
 }
 
+/// Loads an address as a plain number. Since Linux 6.17 the verifier follows even
+/// pointers to characters, and a number is what the lookups take. The copy is of
+/// our own stack and can't fail.
+#[inline(always)]
+fn address(base: Typed, offset: usize) -> u64 {
+    let pointer: Typed = load(base, offset);
+    number(ptr::from_ref(&pointer).cast(), 0).unwrap_or(0)
+}
+
 /// Reads a `u64` at an address, or `None` where the kernel can't.
 #[inline(always)]
 fn probe(address: u64) -> Option<u64> {
@@ -88,6 +162,37 @@ fn probe(address: u64) -> Option<u64> {
             ptr::from_mut(&mut value).cast(),
             size_of::<u64>() as u32,
             address as *const c_void,
+        )
+    };
+    (failed == 0).then_some(value)
+}
+
+/// Reads a `u32` at an address, or `None` where the kernel can't.
+#[inline(always)]
+fn probe32(address: u64) -> Option<u32> {
+    let mut value = 0_u32;
+    // SAFETY: the destination is ours and has the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_kernel(
+            ptr::from_mut(&mut value).cast(),
+            size_of::<u32>() as u32,
+            address as *const c_void,
+        )
+    };
+    (failed == 0).then_some(value)
+}
+
+/// Reads the `u64` at an offset of a typed pointer as a plain number, which a
+/// typed load would make a pointer of.
+#[inline(always)]
+fn number(base: Typed, offset: usize) -> Option<u64> {
+    let mut value = 0_u64;
+    // SAFETY: the destination is ours and has the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_kernel(
+            ptr::from_mut(&mut value).cast(),
+            size_of::<u64>() as u32,
+            base.byte_add(offset),
         )
     };
     (failed == 0).then_some(value)
@@ -106,14 +211,20 @@ impl Bprm {
     /// where exec was given a descriptor.
     #[inline(always)]
     pub fn filename(&self) -> u64 {
-        load(self.0, constant(&BPRM_FILENAME))
+        address(self.0, constant(&BPRM_FILENAME))
     }
 
     /// Address of the name of this level: the interpreter's as the script writes
     /// it, or [`Self::filename`] itself where there is no script.
     #[inline(always)]
     pub fn interp(&self) -> u64 {
-        load(self.0, constant(&BPRM_INTERP))
+        address(self.0, constant(&BPRM_INTERP))
+    }
+
+    /// Number of the new image's arguments.
+    #[inline(always)]
+    pub fn argc(&self) -> u32 {
+        load(self.0, constant(&BPRM_ARGC))
     }
 
     /// The file of this level of interpreters, after symlinks.
@@ -123,34 +234,244 @@ impl Bprm {
     }
 }
 
+/// The kernel's `struct vm_area_struct`.
+pub struct Mapping(Typed);
+
+impl Mapping {
+    #[inline(always)]
+    pub fn new(vma: *const c_void) -> Self {
+        Self(vma)
+    }
+
+    /// The file that it maps; `None` for anonymous memory.
+    #[inline(always)]
+    pub fn file(&self) -> Option<File> {
+        File::new(load(self.0, constant(&VMA_FILE)))
+    }
+}
+
 /// The kernel's `struct file`.
 pub struct File(Typed);
 
 impl File {
+    /// `None` where there is none.
+    #[inline(always)]
+    pub fn new(file: *const c_void) -> Option<Self> {
+        if file.is_null() { None } else { Some(Self(file)) }
+    }
+
+    #[inline(always)]
+    fn dentry(&self) -> Typed {
+        load(self.0, constant(&FILE_DENTRY))
+    }
+
     /// Address and length of the last component of the file's path.
     #[inline(always)]
     pub fn name(&self) -> (u64, u32) {
-        let dentry: Typed = load(self.0, constant(&FILE_DENTRY));
+        let dentry = self.dentry();
         (
-            load(dentry, constant(&DENTRY_NAME)),
+            address(dentry, constant(&DENTRY_NAME)),
             load(dentry, constant(&DENTRY_LEN)),
         )
     }
 
     /// The place of the file in its tree of mounts.
     #[inline(always)]
-    pub fn place(&self) -> Place {
-        Place {
-            dentry: load(self.0, constant(&FILE_DENTRY)),
-            vfsmount: load(self.0, constant(&FILE_MNT)),
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            dentry: number(self.0, constant(&FILE_DENTRY))?,
+            vfsmount: number(self.0, constant(&FILE_MNT))?,
+        })
+    }
+
+    /// The place that the user opened, of the file of a mapping: an overlay maps
+    /// a file of its layers instead (`struct backing_file` in fs/file_table.c).
+    ///
+    /// Behind any other file lies memory that is no such place; what is read
+    /// there is on no file system of `dev`.
+    #[inline(always)]
+    pub fn users_place(&self, dev: u32) -> Option<Place> {
+        if constant(&BACKING_DENTRY) as i64 >= 0
+            && let Some(place) = self.backed()
+            && place.dev() == Some(dev)
+        {
+            return Some(place);
         }
+        self.place()
+    }
+
+    #[inline(always)]
+    fn backed(&self) -> Option<Place> {
+        Some(Place {
+            dentry: number(self.0, constant(&BACKING_DENTRY))?,
+            vfsmount: number(self.0, constant(&BACKING_MNT))?,
+        })
+    }
+
+    /// Where the file lies, as drift asks for it.
+    #[inline(always)]
+    pub fn origin(&self) -> Option<Origin> {
+        let dentry = self.dentry();
+        let inode: Typed = load(dentry, constant(&DENTRY_INODE));
+        let sb: Typed = load(dentry, constant(&DENTRY_SB));
+        Some(Origin {
+            dev: load(sb, constant(&SB_DEV)),
+            nlink: load(inode, constant(&INODE_NLINK)),
+            inode: number(dentry, constant(&DENTRY_INODE))?,
+            vfsmount: number(self.0, constant(&FILE_MNT))?,
+        })
+    }
+}
+
+/// Where a file lies.
+pub struct Origin {
+    /// Device of its file system, as the kernel writes it inside.
+    pub dev: u32,
+    /// Its hard links; 0 where it was deleted or never had a name.
+    pub nlink: u32,
+    inode: u64,
+    vfsmount: u64,
+}
+
+impl Origin {
+    /// Whether the data of an overlay's file is on its upper layer, or `None`
+    /// where that can't be read. A file of which only the metadata was copied up
+    /// has its data below (`ovl_inode_realdata` in fs/overlayfs/util.c).
+    ///
+    /// `struct ovl_inode` has `flags` before and `__upperdentry` behind its
+    /// `struct inode` (Linux 4.13 to 7.3).
+    #[inline(always)]
+    pub fn is_upper(&self) -> Option<bool> {
+        const OVL_UPPERDATA: u64 = 1 << 3;
+        let upper = probe(self.inode + constant(&INODE_SIZE) as u64)?;
+        if upper == 0 {
+            return Some(false);
+        }
+        let flags = probe(self.inode - size_of::<u64>() as u64)?;
+        Some(flags & OVL_UPPERDATA != 0)
+    }
+
+    /// Inode number of the mount namespace that the file's mount belongs to; 0
+    /// where it belongs to none: it is detached, or the kernel's own. `None`
+    /// where that can't be read.
+    #[inline(always)]
+    pub fn mnt_ns(&self) -> Option<u32> {
+        /// The least of the kernel's error pointers (`IS_ERR`).
+        const ERROR: u64 = -4095_i64 as u64;
+        let mount = self.vfsmount - constant(&MOUNT_VFSMOUNT) as u64;
+        let namespace = probe(mount + constant(&MOUNT_NS) as u64)?;
+        if namespace == 0 || namespace >= ERROR {
+            return Some(0);
+        }
+        probe32(namespace + constant(&MNT_NS_INUM) as u64)
+    }
+}
+
+/// The kernel's `struct task_struct`.
+pub struct Task(Typed);
+
+impl Task {
+    #[inline(always)]
+    pub fn new(task: *const c_void) -> Self {
+        Self(task)
+    }
+
+    /// The process that called (Linux 5.11).
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: the helper takes nothing and returns a pointer that the
+        // verifier knows the type of.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    /// For helpers that take a task.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.0.cast_mut()
+    }
+
+    /// Inode number of its mount namespace; 0 where it has none.
+    #[inline(always)]
+    pub fn mnt_ns(&self) -> u32 {
+        let proxy: Typed = load(self.0, constant(&TASK_NSPROXY));
+        if proxy.is_null() {
+            return 0;
+        }
+        let namespace: Typed = load(proxy, constant(&NSPROXY_MNT_NS));
+        load(namespace, constant(&MNT_NS_INUM))
+    }
+
+    /// Inode number of its pid namespace; 0 where it lies deeper than four
+    /// levels, which nobody's runtime does.
+    #[inline(always)]
+    pub fn pid_ns(&self) -> u32 {
+        let pid: Typed = load(self.0, constant(&TASK_PID));
+        if pid.is_null() {
+            return 0;
+        }
+        let level: u32 = load(pid, constant(&PID_LEVEL));
+        let base = constant(&PID_NUMBERS) + constant(&UPID_NS);
+        // Each offset is a constant: the verifier admits no other.
+        let namespace: Typed = match level {
+            0 => load(pid, base),
+            1 => load(pid, base + constant(&UPID_SIZE)),
+            2 => load(pid, base + 2 * constant(&UPID_SIZE)),
+            3 => load(pid, base + 3 * constant(&UPID_SIZE)),
+            _ => return 0,
+        };
+        if namespace.is_null() {
+            return 0;
+        }
+        load(namespace, constant(&PID_NS_INUM))
+    }
+
+    /// Whether its parent is in the cgroup of this id or below it. Fails closed:
+    /// what is deeper than [`LEVEL_MAX`] counts as below.
+    #[inline(always)]
+    pub fn parent_is_below(&self, cgroup_id: u64) -> bool {
+        let parent: Typed = load(self.0, constant(&TASK_PARENT));
+        if parent.is_null() {
+            return true;
+        }
+        let set: Typed = load(parent, constant(&TASK_CGROUPS));
+        if set.is_null() {
+            return true;
+        }
+        let mut cgroup: Typed = load(set, constant(&CSS_SET_CGROUP));
+        let mut level = 0;
+        while level <= LEVEL_MAX {
+            if cgroup.is_null() {
+                return false;
+            }
+            let node: Typed = load(cgroup, constant(&CGROUP_NODE));
+            if load::<u64>(node, constant(&NODE_ID)) == cgroup_id {
+                return true;
+            }
+            let above: Typed = load(cgroup, constant(&CGROUP_PARENT));
+            if above.is_null() {
+                return false;
+            }
+            cgroup = load(above, constant(&CSS_CGROUP));
+            level += 1;
+        }
+        true
+    }
+
+    /// Address of the first argument of its image.
+    #[inline(always)]
+    pub fn arguments(&self) -> Option<u64> {
+        let mm: Typed = load(self.0, constant(&TASK_MM));
+        if mm.is_null() {
+            return None;
+        }
+        Some(load(mm, constant(&MM_ARG_START)))
     }
 }
 
 /// A dentry and its mount, by address.
 pub struct Place {
-    dentry: u64,
-    vfsmount: u64,
+    pub dentry: u64,
+    pub vfsmount: u64,
 }
 
 /// A step from a [`Place`] towards the root.
@@ -168,6 +489,32 @@ impl Place {
     #[inline(always)]
     pub fn name(&self) -> Option<u64> {
         probe(self.dentry + constant(&DENTRY_NAME) as u64)
+    }
+
+    /// Address and length of the name of the component here.
+    #[inline(always)]
+    pub fn named(&self) -> Option<(u64, u32)> {
+        let len = probe32(self.dentry + constant(&DENTRY_LEN) as u64)?;
+        Some((self.name()?, len))
+    }
+
+    /// Device of the file system here.
+    #[inline(always)]
+    fn dev(&self) -> Option<u32> {
+        let sb = probe(self.dentry + constant(&DENTRY_SB) as u64)?;
+        probe32(sb + constant(&SB_DEV) as u64)
+    }
+
+    /// As [`File::origin`], of what is here.
+    #[inline(always)]
+    pub fn origin(&self) -> Option<Origin> {
+        let inode = probe(self.dentry + constant(&DENTRY_INODE) as u64)?;
+        Some(Origin {
+            dev: self.dev()?,
+            nlink: probe32(inode + constant(&INODE_NLINK) as u64)?,
+            inode,
+            vfsmount: self.vfsmount,
+        })
     }
 
     /// What is above, or `None` where it can't be read.
@@ -198,36 +545,36 @@ impl Place {
 
 /// Reads a string of the kernel's; the length without the NUL, or `None`.
 #[inline(always)]
-pub fn kernel_string(to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
+pub fn kernel_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
         bpf_probe_read_kernel_str(
             to.as_mut_ptr().cast(),
-            NAME_CAPACITY as u32,
+            N as u32,
             address as *const c_void,
         )
     };
-    length(taken)
+    length(taken, N)
 }
 
 /// Reads a string of the process's, only where its page is resident.
 #[inline(always)]
-pub fn user_string(to: &mut [u8; NAME_CAPACITY], address: u64) -> Option<u32> {
+pub fn user_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32> {
     // SAFETY: the destination has the size that is passed.
     let taken = unsafe {
         bpf_probe_read_user_str(
             to.as_mut_ptr().cast(),
-            NAME_CAPACITY as u32,
+            N as u32,
             address as *const c_void,
         )
     };
-    length(taken)
+    length(taken, N)
 }
 
 /// The helpers count the NUL; negative is an errno, zero is nothing.
 #[inline(always)]
-fn length(taken: i64) -> Option<u32> {
-    if taken > 0 && taken <= NAME_CAPACITY as i64 {
+fn length(taken: i64, capacity: usize) -> Option<u32> {
+    if taken > 0 && taken <= capacity as i64 {
         Some(taken as u32 - 1)
     } else {
         None

@@ -9,6 +9,12 @@
 //! | `kprobe_execve32`, `kprobe_execveat32` | kprobe on the ia32 syscalls | EPERM |
 //! | `signal_exec` | BTF tracepoint `sched_process_exec` | SIGKILL before its first instruction |
 //!
+//! | program | hook | what it is for |
+//! |---|---|---|
+//! | `lsm_mmap`, `lsm_mprotect` | LSM `mmap_file`, `file_mprotect` | a file that the dynamic loader makes executable: EPERM |
+//! | `fmod_ret_mmap`, `fmod_ret_mprotect` | fmod_ret on `security_mmap_file`, `security_file_mprotect` | the same |
+//! | `fork` | BTF tracepoint `task_newtask` | a new process carries its parent's tag |
+//!
 //! None of them sleeps: a sleepable program could be held up on one CPU while
 //! the denied exec passes on it, on kernels with a recursion guard.
 #![no_std]
@@ -19,10 +25,12 @@
     reason = "the build asks for core's unstable parts anyway"
 )]
 
+mod applet;
 mod check;
 mod container;
-mod facts;
+mod drift;
 mod field;
+mod lookup;
 mod maps;
 mod report;
 
@@ -34,9 +42,9 @@ use aya_ebpf::{
     macros::{btf_tracepoint, kprobe, lsm},
     programs::{BtfTracePointContext, FEntryContext, LsmContext, ProbeContext},
 };
-use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
+use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_LSM};
 
-use crate::{facts::Asked, field::Bprm};
+use crate::field::{Bprm, File, Mapping, Task};
 
 const SIGKILL: u32 = 9;
 
@@ -50,7 +58,7 @@ pub fn lsm_exec(ctx: LsmContext) -> i32 {
     if so_far != 0 {
         return so_far;
     }
-    if check::refuses(&Asked::Level(Bprm::new(ctx.arg(0))), MECHANISM_LSM) {
+    if check::level(&Bprm::new(ctx.arg(0)), MECHANISM_LSM) {
         return field::eperm();
     }
     0
@@ -68,9 +76,90 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
     if so_far != 0 {
         return so_far;
     }
-    if check::refuses(&Asked::Level(Bprm::new(ctx.arg(0))), MECHANISM_FMOD_RET) {
+    if check::level(&Bprm::new(ctx.arg(0)), MECHANISM_FMOD_RET) {
         return field::eperm();
     }
+    0
+}
+
+/// Executable, of a mapping's protection (`PROT_EXEC`).
+const PROT_EXEC: u64 = 4;
+
+/// A file is mapped: by the kernel for a program, by the dynamic loader for what
+/// it was asked to run and for libraries.
+#[lsm(hook = "mmap_file")]
+pub fn lsm_mmap(ctx: LsmContext) -> i32 {
+    let so_far: i32 = ctx.arg(4);
+    if so_far != 0 {
+        return so_far;
+    }
+    // What is asked for, and what the kernel makes of it (READ_IMPLIES_EXEC).
+    let asked: u64 = ctx.arg(1);
+    let made: u64 = ctx.arg(2);
+    mmap(ctx.arg(0), asked | made, MECHANISM_LSM)
+}
+
+/// As [`lsm_mmap`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/security_mmap_file")]
+pub extern "C" fn fmod_ret_mmap(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
+    let so_far: i32 = ctx.arg(3);
+    if so_far != 0 {
+        return so_far;
+    }
+    mmap(ctx.arg(0), ctx.arg(1), MECHANISM_FMOD_RET)
+}
+
+#[inline(always)]
+fn mmap(file: *const c_void, protection: u64, mechanism: u32) -> i32 {
+    if protection & PROT_EXEC != 0
+        && let Some(file) = File::new(file)
+        && check::mapped(&file, mechanism)
+    {
+        return field::eperm();
+    }
+    0
+}
+
+/// What was mapped readable becomes executable.
+#[lsm(hook = "file_mprotect")]
+pub fn lsm_mprotect(ctx: LsmContext) -> i32 {
+    let so_far: i32 = ctx.arg(3);
+    if so_far != 0 {
+        return so_far;
+    }
+    let asked: u64 = ctx.arg(1);
+    let made: u64 = ctx.arg(2);
+    mprotect(ctx.arg(0), asked | made, MECHANISM_LSM)
+}
+
+/// As [`lsm_mprotect`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/security_file_mprotect")]
+pub extern "C" fn fmod_ret_mprotect(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
+    let so_far: i32 = ctx.arg(3);
+    if so_far != 0 {
+        return so_far;
+    }
+    let asked: u64 = ctx.arg(1);
+    let made: u64 = ctx.arg(2);
+    mprotect(ctx.arg(0), asked | made, MECHANISM_FMOD_RET)
+}
+
+#[inline(always)]
+fn mprotect(vma: *const c_void, protection: u64, mechanism: u32) -> i32 {
+    if protection & PROT_EXEC != 0 && check::protected(&Mapping::new(vma), mechanism) {
+        return field::eperm();
+    }
+    0
+}
+
+/// A new process or thread, before it runs.
+#[btf_tracepoint(function = "task_newtask")]
+pub fn fork(ctx: BtfTracePointContext) -> i32 {
+    container::inherit(&Task::new(ctx.arg(0)));
     0
 }
 
@@ -78,7 +167,7 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
 /// is in place and nothing of it has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn signal_exec(ctx: BtfTracePointContext) -> i32 {
-    if check::refuses(&Asked::Image(Bprm::new(ctx.arg(2))), MECHANISM_SIGNAL) {
+    if check::image(&Bprm::new(ctx.arg(2))) {
         // SAFETY: the helper takes a number and touches no memory of ours.
         if unsafe { bpf_send_signal(SIGKILL) } == 0 {
             report::count(|stats| &mut stats.killed);
@@ -119,7 +208,7 @@ pub fn kprobe_execveat32(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn syscall(ctx: &ProbeContext, filename: Option<u64>) -> u32 {
     if let Some(filename) = filename
-        && check::refuses(&Asked::User(filename), MECHANISM_KPROBE)
+        && check::syscall(filename)
     {
         // SAFETY: the context of a kprobe is the registers that it interrupted;
         // the kernel admits this helper on syscalls alone.

@@ -9,9 +9,12 @@ use aya_ebpf::{
         generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
     },
 };
-use plugin_common::{Hit, HitKey, NAME_CAPACITY, RuleKey, Source, Stats};
+use plugin_common::{Hit, HitKey, NAME_CAPACITY, RULE_MOVED, Source, Stats};
 
-use crate::maps::{EVENTS, HITS, STATS};
+use crate::{
+    field,
+    maps::{EVENTS, HITS, STATS},
+};
 
 /// Adds one to a counter. Atomic, since the programs are preemptible.
 #[inline(always)]
@@ -52,35 +55,86 @@ pub fn hit(cgroup: u64, rule: u32) {
     }
 }
 
+/// What is told about a verdict.
+pub struct Told {
+    pub cgroup: u64,
+    pub policy: u32,
+    pub rule: u32,
+    pub mechanism: u32,
+    pub refused: bool,
+    pub outside: bool,
+    pub name: Name,
+}
+
+/// The name that matched, read again for the report.
+#[derive(Clone, Copy)]
+pub struct Name {
+    /// Where it stands; 0 where there is none.
+    pub address: u64,
+    /// Whether that is in the process's memory.
+    pub user: bool,
+    /// By what the program was recognised.
+    pub source: Source,
+}
+
+/// Says once that a process left its cgroup.
+#[inline(always)]
+pub fn moved(cgroup: u64, policy: u32, mechanism: u32) {
+    hit(cgroup, RULE_MOVED);
+    event(&Told {
+        cgroup,
+        policy,
+        rule: RULE_MOVED,
+        mechanism,
+        refused: false,
+        outside: true,
+        name: Name {
+            address: 0,
+            user: false,
+            source: Source::Requested,
+        },
+    });
+}
+
 /// Sends an event, or counts its loss.
 #[inline(always)]
-pub fn event(key: &RuleKey, cgroup: u64, rule: u32, source: Source, mechanism: u32, refused: bool) {
+pub fn event(told: &Told) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(|stats| &mut stats.events_lost);
         return;
     };
     let to = entry.as_mut_ptr();
-    // Field by field: a whole Event would not fit on the stack beside the key.
+    // Field by field: a whole Event would not fit on the stack.
     // SAFETY: the entry is ours until it is submitted and has room for an Event;
     // every field is written. The helpers get the size of what they fill.
     unsafe {
         (*to).time = bpf_ktime_get_boot_ns();
-        (*to).cgroup = cgroup;
+        (*to).cgroup = told.cgroup;
         (*to).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         (*to).uid = bpf_get_current_uid_gid() as u32;
-        (*to).policy = key.policy;
-        (*to).rule = rule;
-        (*to).mechanism = mechanism;
-        (*to).refused = u32::from(refused);
-        (*to).source = source as u32;
-        (*to).name_len = key.len;
+        (*to).policy = told.policy;
+        (*to).rule = told.rule;
+        (*to).mechanism = told.mechanism;
+        (*to).refused = u32::from(told.refused);
+        (*to).source = told.name.source as u32;
+        (*to).outside = u32::from(told.outside);
+        (*to).reserved = 0;
         let comm = &raw mut (*to).comm;
         bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
-        let from: *const u64 = key.name.as_ptr().cast();
         let words: *mut u64 = (&raw mut (*to).name).cast();
         for index in 0..NAME_CAPACITY / size_of::<u64>() {
-            words.add(index).write_volatile(from.add(index).read());
+            words.add(index).write_volatile(0);
         }
+        let name = &mut (*to).name;
+        let len = match (told.name.address, told.name.user) {
+            (0, _) => None,
+            (address, false) => field::kernel_string(name, address),
+            (address, true) => field::user_string(name, address),
+        };
+        (*to).name_len = match len {
+            Some(len) => len,
+            None => 0,
+        };
     }
     entry.submit(0);
 }

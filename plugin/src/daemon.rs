@@ -13,6 +13,7 @@ use execblock::{
     cgroup::{Cgroup, Init},
     policy::rule_id,
     record::{Owner, Record},
+    site::Namespaces,
 };
 use tokio::sync::oneshot;
 
@@ -26,6 +27,8 @@ pub(crate) struct Start {
     pub(crate) pid: i32,
     /// `linux.cgroupsPath` of its configuration; empty where there is none.
     pub(crate) cgroups_path: String,
+    /// The namespaces of its runtime; zeros where they are not known.
+    pub(crate) runtime: Namespaces,
     /// Key as written, key without scope, value.
     pub(crate) annotations: Vec<(String, String, String)>,
 }
@@ -143,7 +146,9 @@ impl Daemon {
         let init = Init {
             pid: start.pid,
             cgroups_path: Some(start.cgroups_path.as_str()).filter(|path| !path.is_empty()),
+            root: None,
         };
+        self.binder.set_runtime(start.runtime);
         let cgroup = self
             .binder
             .bind_container(&start.owner, init, &spec)

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError, mpsc::Sender},
 };
 
-use execblock::record::Owner;
+use execblock::{record::Owner, site::Namespaces};
 use nri::{
     ConnectionEvent, Events, HandlerResult, Runtime,
     annotation::Annotations,
@@ -22,6 +22,8 @@ pub(crate) struct Plugin {
     daemon: Sender<Event>,
     /// Name of the runtime that is connected.
     engine: Mutex<String>,
+    /// Its namespaces.
+    namespaces: Mutex<Namespaces>,
 }
 
 impl Plugin {
@@ -29,6 +31,7 @@ impl Plugin {
         Self {
             daemon,
             engine: Mutex::default(),
+            namespaces: Mutex::default(),
         }
     }
 
@@ -39,6 +42,28 @@ impl Plugin {
         let gone = || "execblock: the daemon is gone, see its log".to_owned();
         self.daemon.send(event(reply)).map_err(|_closed| gone())?;
         answer.await.map_err(|_dropped| gone())
+    }
+
+    /// Whose programs are exempted from allow-lists and drift on their way into a
+    /// container. Fails closed: where that is not known, nobody's are.
+    fn connected(&self, runtime: Option<i32>) {
+        let namespaces = match runtime.map(Namespaces::of) {
+            Some(Ok(namespaces)) => namespaces,
+            Some(Err(error)) => {
+                log::warn!("{error}: exec into containers with allow-list or drift may fail");
+                Namespaces::default()
+            }
+            None => {
+                log::warn!(
+                    "the runtime is in a pid namespace that is not seen here: exec into                      containers with allow-list or drift may fail"
+                );
+                Namespaces::default()
+            }
+        };
+        *self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = namespaces;
     }
 
     fn start(&self, pod: &PodSandbox, container: &Container) -> Option<Start> {
@@ -73,6 +98,10 @@ impl Plugin {
             // Process ids are at most 4,194,304; 0 is none.
             pid: i32::try_from(container.pid).unwrap_or(0),
             cgroups_path: container.linux.cgroups_path.clone(),
+            runtime: *self
+                .namespaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
             annotations,
         })
     }
@@ -141,6 +170,7 @@ impl nri::Plugin for Plugin {
 
     fn connection(&self, event: &ConnectionEvent<'_>) {
         match event {
+            ConnectionEvent::Connected { runtime, .. } => self.connected(*runtime),
             ConnectionEvent::Ready => log::info!("registered: annotated containers are bound"),
             ConnectionEvent::Disconnected {
                 reason,
@@ -155,7 +185,6 @@ impl nri::Plugin for Plugin {
             } => {
                 log::warn!("the connection to the runtime ended: {reason}");
             }
-            // Connected is told with the runtime's name.
             _ => {}
         }
     }

@@ -112,6 +112,9 @@ pub struct Init<'a> {
     /// `linux.cgroupsPath` of the container's OCI configuration: a path, or
     /// `slice:prefix:name` where systemd manages cgroups.
     pub cgroups_path: Option<&'a str>,
+    /// The root of its file systems, where it has not moved there yet (an OCI
+    /// `createRuntime` hook); else it is the process's own.
+    pub root: Option<&'a Path>,
 }
 
 impl From<i32> for Init<'_> {
@@ -119,6 +122,7 @@ impl From<i32> for Init<'_> {
         Self {
             pid,
             cgroups_path: None,
+            root: None,
         }
     }
 }
@@ -220,7 +224,9 @@ impl Hierarchy {
     ///
     /// Where the process is gone, or has no cgroup of the container's.
     pub fn of_container(&self, init: Init<'_>, container: &str) -> Result<Cgroup, CgroupError> {
-        let Init { pid, cgroups_path } = init;
+        let Init {
+            pid, cgroups_path, ..
+        } = init;
         // The pidfd tells whether the number still means the same process
         // after its cgroup was read.
         let number = pid.max(0);

@@ -28,6 +28,7 @@ fn the_engines_own_cgroup_is_never_a_containers() {
     let init = Init {
         pid,
         cgroups_path: Some(hierarchy.own_path()),
+        root: None,
     };
     assert!(hierarchy.of_container(init, id).is_err());
     assert!(matches!(

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::{BtfTracePoint, KProbe, Lsm, Program, ProgramError, links::FdLink};
+use aya::programs::{
+    BtfTracePoint, KProbe, Lsm, Program, ProgramError, ProgramInfo, links::FdLink,
+};
 
 use super::{KernelError, Mechanism, PinError, Programs, fmod_ret, pin};
 
@@ -68,6 +70,22 @@ const SYSCALLS: [(&str, &[&str]); 4] = [
     ),
 ];
 
+/// Programs and the LSM hooks that they are for.
+const LSM_HOOKS: [(&str, &str); 3] = [
+    ("lsm_exec", "bprm_check_security"),
+    ("lsm_mmap", "mmap_file"),
+    ("lsm_mprotect", "file_mprotect"),
+];
+
+const FMOD_RET_EXEC: &str = "fmod_ret_exec";
+
+/// Programs and the kernel functions around the same hooks.
+const FMOD_RET_HOOKS: [(&str, &str); 3] = [
+    (FMOD_RET_EXEC, "security_bprm_check"),
+    ("fmod_ret_mmap", "security_mmap_file"),
+    ("fmod_ret_mprotect", "security_file_mprotect"),
+];
+
 impl Programs {
     /// Loads and attaches one mechanism. That it succeeds does not mean that
     /// the kernel runs it: see [`canary`](crate::canary).
@@ -79,10 +97,7 @@ impl Programs {
     pub fn attach(&mut self, mechanism: Mechanism) -> Result<Attached, KernelError> {
         let links = match mechanism {
             Mechanism::Lsm => self.lsm()?,
-            Mechanism::FmodRet => {
-                let link = fmod_ret::attach(&self.ebpf, &self.maps, &self.btf)?;
-                vec![("fmod_ret_exec".to_owned(), Link::Raw(link))]
-            }
+            Mechanism::FmodRet => self.fmod_ret()?,
             Mechanism::Kprobe => self.kprobes()?,
             Mechanism::Signal => self.signal()?,
         };
@@ -90,32 +105,75 @@ impl Programs {
     }
 
     fn lsm(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
-        const NAME: &str = "lsm_exec";
-        let Self { ebpf, btf, .. } = self;
-        let failed = |error| refused(NAME, error);
-        let program: &mut Lsm = program(ebpf, NAME)?;
-        program.load("bprm_check_security", btf).map_err(failed)?;
-        let id = program.attach().map_err(failed)?;
-        let link = program.take_link(id).map_err(failed)?;
-        Ok(vec![(NAME.to_owned(), Link::Aya(link.into()))])
+        let mut links = Vec::new();
+        for (name, hook) in LSM_HOOKS {
+            let Self { ebpf, btf, .. } = self;
+            let failed = |error| refused(name, error);
+            let program: &mut Lsm = program(ebpf, name)?;
+            program.load(hook, btf).map_err(failed)?;
+            verified(name, program.info());
+            let id = program.attach().map_err(failed)?;
+            let link = program.take_link(id).map_err(failed)?;
+            links.push((name.to_owned(), Link::Aya(link.into())));
+        }
+        Ok(links)
+    }
+
+    fn fmod_ret(&self) -> Result<Vec<(String, Link)>, KernelError> {
+        let Self { ebpf, btf, maps } = self;
+        FMOD_RET_HOOKS
+            .into_iter()
+            .map(|(name, function)| {
+                let link = fmod_ret::attach(ebpf, maps, btf, name, function)?;
+                Ok((name.to_owned(), Link::Raw(link)))
+            })
+            .collect()
     }
 
     fn signal(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
-        const NAME: &str = "signal_exec";
+        Ok(vec![self.tracepoint("signal_exec", "sched_process_exec")?])
+    }
+
+    /// What goes with every mechanism: processes carry their tag to their
+    /// children.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn attach_fork(&mut self) -> Result<(String, Link), KernelError> {
+        self.tracepoint("fork", "task_newtask")
+    }
+
+    /// What looks at executable mappings behind a mechanism that does not.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer, most likely that it has no fmod_ret.
+    pub fn attach_mappings(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
+        let Self { ebpf, btf, maps } = self;
+        FMOD_RET_HOOKS
+            .into_iter()
+            .filter(|(name, _)| *name != FMOD_RET_EXEC)
+            .map(|(name, function)| {
+                let link = fmod_ret::attach(ebpf, maps, btf, name, function)?;
+                Ok((name.to_owned(), Link::Raw(link)))
+            })
+            .collect()
+    }
+
+    fn tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &str,
+    ) -> Result<(String, Link), KernelError> {
         let Self { ebpf, btf, .. } = self;
-        let failed = |error| refused(NAME, error);
-        let program: &mut BtfTracePoint = program(ebpf, NAME)?;
-        program.load("sched_process_exec", btf).map_err(failed)?;
-        log::debug!(
-            "{NAME}: {:?} instructions verified",
-            program
-                .info()
-                .ok()
-                .and_then(|info| info.verified_instruction_count())
-        );
+        let failed = |error| refused(name, error);
+        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        program.load(tracepoint, btf).map_err(failed)?;
+        verified(name, program.info());
         let id = program.attach().map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
-        Ok(vec![(NAME.to_owned(), Link::Aya(link.into()))])
+        Ok((name.to_owned(), Link::Aya(link.into())))
     }
 
     fn kprobes(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
@@ -149,6 +207,12 @@ impl Programs {
         }
         Ok(links)
     }
+}
+
+/// What the verifier had to do, of which it has a million.
+fn verified(name: &str, info: Result<ProgramInfo, ProgramError>) {
+    let count = info.ok().and_then(|info| info.verified_instruction_count());
+    log::debug!("{name}: {count:?} instructions verified");
 }
 
 fn program<'a, T>(ebpf: &'a mut aya::Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>

@@ -109,6 +109,19 @@ impl Layout {
         Err(missing())
     }
 
+    /// Size in bytes of `structure`.
+    pub(crate) fn size(&self, structure: &str) -> Result<i64, BtfError> {
+        let ids = self.structures.get(structure).into_iter().flatten();
+        let mut places = ids.filter_map(|id| self.types.get(id.checked_sub(1)?));
+        match places.next() {
+            Some(at) => Ok(i64::from(word(&self.data, at + 8)?)),
+            None => Err(BtfError::NoField {
+                structure: structure.to_owned(),
+                field: String::new(),
+            }),
+        }
+    }
+
     /// Offset in bits of a field of the structure or union `id`.
     fn bits(&self, id: usize, field: &str) -> Result<Option<u64>, BtfError> {
         let (name, rest) = match field.split_once('.') {
@@ -274,6 +287,8 @@ mod tests {
         ] {
             assert_eq!(layout.offset("outer", field).unwrap(), offset, "{field}");
         }
+        assert_eq!(layout.size("outer").unwrap(), 20);
+        assert!(layout.size("none").is_err());
         assert!(matches!(
             layout.offset("outer", "f"),
             Err(BtfError::NoField { .. })
@@ -304,6 +319,9 @@ mod tests {
         let layout = Layout::of_kernel().unwrap();
         for (_, structure, field) in super::super::load::OFFSETS {
             layout.offset(structure, field).unwrap();
+        }
+        for (_, structure) in super::super::load::SIZES {
+            assert!(layout.size(structure).unwrap() > 0);
         }
     }
 }

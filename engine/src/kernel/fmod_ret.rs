@@ -1,4 +1,4 @@
-//! Loads and attaches `fmod_ret_exec`: aya has no such program type. The
+//! Loads and attaches the fmod_ret programs: aya has no such type. The
 //! instructions come relocated from aya-obj, bpf(2) is called here.
 
 use std::{
@@ -16,36 +16,46 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
 };
 
-use super::{KernelError, Maps, load::OBJECT};
+use super::{KernelError, Maps, chain, load::OBJECT};
 
-const NAME: &str = "fmod_ret_exec";
-/// The verifier allows fmod_ret on every `security_…` function
-/// (`check_attach_modify_return` in kernel/bpf/verifier.c).
-const TARGET: &str = "security_bprm_check";
 /// Of the verifier's log, when it refuses the program.
 const LOG_BYTES: usize = 1 << 20;
 
-fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
-    KernelError::Program {
-        program: NAME,
-        source: source.into(),
-    }
+type Reason = Box<dyn std::error::Error + Send + Sync>;
+
+/// Attaches the program `name` of the object, with the maps of `ebpf`, to a
+/// function. The verifier allows fmod_ret on every `security_…` function
+/// (`check_attach_modify_return` in kernel/bpf/verifier.c).
+pub(super) fn attach(
+    ebpf: &Ebpf,
+    maps: &Maps,
+    btf: &Btf,
+    name: &'static str,
+    function: &str,
+) -> Result<OwnedFd, KernelError> {
+    try_attach(ebpf, maps, btf, name, function).map_err(|source| KernelError::Program {
+        program: name,
+        source,
+    })
 }
 
-/// Attaches it to the maps of `ebpf`.
-pub(super) fn attach(ebpf: &Ebpf, maps: &Maps, btf: &Btf) -> Result<OwnedFd, KernelError> {
-    let target = btf
-        .id_by_type_name_kind(TARGET, BtfKind::Func)
-        .map_err(failed)?;
-    let (function, license) = relocated(ebpf, maps)?;
-    let program = match load(&function, &license, target, None) {
+fn try_attach(
+    ebpf: &Ebpf,
+    maps: &Maps,
+    btf: &Btf,
+    name: &str,
+    target: &str,
+) -> Result<OwnedFd, Reason> {
+    let target_id = btf.id_by_type_name_kind(target, BtfKind::Func)?;
+    let (function, license) = relocated(ebpf, maps, name)?;
+    let program = match load(name, &function, &license, target_id, None) {
         Ok(program) => program,
         Err(error) => {
             let mut log = vec![0_u8; LOG_BYTES];
             // Asked again, this time for the reason.
-            match load(&function, &license, target, Some(&mut log)) {
+            match load(name, &function, &license, target_id, Some(&mut log)) {
                 Ok(program) => program,
-                Err(_) => return Err(failed(format!("{error}{}", last_lines(&log)))),
+                Err(_) => return Err(format!("{error}{}", last_lines(&log)).into()),
             }
         }
     };
@@ -54,22 +64,27 @@ pub(super) fn attach(ebpf: &Ebpf, maps: &Maps, btf: &Btf) -> Result<OwnedFd, Ker
     attr.raw_tracepoint.prog_fd = fd_number(&program);
     // Without a name: the program carries its target (Linux 5.5).
     bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
-        .map_err(|error| failed(format!("attaching to {TARGET}: {error}")))
+        .map_err(|error| format!("attaching to {target}: {error}").into())
 }
 
-fn relocated(ebpf: &Ebpf, maps: &Maps) -> Result<(Function, std::ffi::CString), KernelError> {
-    let mut object = Object::parse(OBJECT).map_err(failed)?;
+fn relocated(
+    ebpf: &Ebpf,
+    maps: &Maps,
+    name: &str,
+) -> Result<(Function, std::ffi::CString), Reason> {
+    let mut object = Object::parse(OBJECT)?;
     let declared = mem::take(&mut object.maps);
     let mut known = Vec::with_capacity(declared.len());
     for (name, map) in &declared {
         let constants = match ebpf.map(name) {
-            Some(Map::Array(data)) => Some(data.fd().as_fd()),
+            // Constants, and the storage in tasks.
+            Some(Map::Array(data) | Map::Unsupported(data)) => Some(data.fd().as_fd()),
             _ => None,
         };
         let fd = maps
             .fd(name)
             .or(constants)
-            .ok_or_else(|| failed(format!("the object has an unknown map {name}")))?;
+            .ok_or_else(|| format!("the object has an unknown map {name}"))?;
         known.push((name.as_str(), fd.as_raw_fd(), map));
     }
     let text: HashSet<usize> = object
@@ -79,20 +94,21 @@ fn relocated(ebpf: &Ebpf, maps: &Maps) -> Result<(Function, std::ffi::CString), 
         .collect();
     object
         .relocate_maps(known.into_iter(), &text)
-        .map_err(failed)?;
-    object.relocate_calls(&text).map_err(failed)?;
+        .map_err(|error| chain(&error))?;
+    object.relocate_calls(&text).map_err(|error| chain(&error))?;
     let program = object
         .programs
-        .get(NAME)
-        .ok_or_else(|| failed("not in the embedded object"))?;
+        .get(name)
+        .ok_or("not in the embedded object")?;
     let function = object
         .functions
         .get(&program.function_key())
-        .ok_or_else(|| failed("has no instructions"))?;
+        .ok_or("has no instructions")?;
     Ok((function.clone(), program.license.clone()))
 }
 
 fn load(
+    name: &str,
     function: &Function,
     license: &CStr,
     target: u32,
@@ -108,7 +124,9 @@ fn load(
     load.insns = function.instructions.as_ptr() as u64;
     load.insn_cnt = u32::try_from(function.instructions.len()).unwrap_or(u32::MAX);
     load.license = license.as_ptr() as u64;
-    for (to, from) in load.prog_name.iter_mut().zip(NAME.as_bytes()) {
+    // Without its NUL at the end the kernel refuses it (BPF_OBJ_NAME_LEN).
+    let room = load.prog_name.len() - 1;
+    for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(room)) {
         *to = from.cast_signed();
     }
     if let Some(log) = log {

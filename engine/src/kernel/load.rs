@@ -1,9 +1,12 @@
 //! Loads the object: maps made, offsets set, no program in the kernel yet.
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use plugin_common::{CONTAINERS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
+use plugin_common::{CONTAINERS_DEFAULT, GLOBS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
 
-use super::{KernelError, Maps, btf::Layout};
+use super::{
+    KernelError, Maps,
+    btf::{BtfError, Layout},
+};
 
 /// The compiled programs of `plugin-ebpf`.
 pub(super) static OBJECT: &[u8] =
@@ -11,20 +14,73 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/field.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 12] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 36] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
+    ("BPRM_ARGC", "linux_binprm", "argc"),
     ("FILE_DENTRY", "file", "f_path.dentry"),
     ("FILE_MNT", "file", "f_path.mnt"),
+    ("VMA_FILE", "vm_area_struct", "vm_file"),
     ("DENTRY_LEN", "dentry", "d_name.len"),
     ("DENTRY_NAME", "dentry", "d_name.name"),
     ("DENTRY_PARENT", "dentry", "d_parent"),
+    ("DENTRY_INODE", "dentry", "d_inode"),
+    ("DENTRY_SB", "dentry", "d_sb"),
     ("VFSMOUNT_ROOT", "vfsmount", "mnt_root"),
     ("MOUNT_VFSMOUNT", "mount", "mnt"),
     ("MOUNT_PARENT", "mount", "mnt_parent"),
     ("MOUNT_MOUNTPOINT", "mount", "mnt_mountpoint"),
+    ("MOUNT_NS", "mount", "mnt_ns"),
+    ("MNT_NS_INUM", "mnt_namespace", "ns.inum"),
+    ("SB_DEV", "super_block", "s_dev"),
+    ("INODE_NLINK", "inode", "i_nlink"),
+    ("TASK_NSPROXY", "task_struct", "nsproxy"),
+    ("TASK_PID", "task_struct", "thread_pid"),
+    ("TASK_PARENT", "task_struct", "real_parent"),
+    ("TASK_CGROUPS", "task_struct", "cgroups"),
+    ("TASK_MM", "task_struct", "mm"),
+    ("MM_ARG_START", "mm_struct", "arg_start"),
+    ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
+    ("PID_LEVEL", "pid", "level"),
+    ("PID_NUMBERS", "pid", "numbers"),
+    ("UPID_NS", "upid", "ns"),
+    ("PID_NS_INUM", "pid_namespace", "ns.inum"),
+    ("CSS_SET_CGROUP", "css_set", "dfl_cgrp"),
+    ("CGROUP_NODE", "cgroup", "kn"),
+    ("CGROUP_PARENT", "cgroup", "self.parent"),
+    ("CSS_CGROUP", "cgroup_subsys_state", "cgroup"),
+    ("NODE_ID", "kernfs_node", "id"),
 ];
+
+/// As [`OFFSETS`], of fields that only some kernels have.
+const OPTIONAL_OFFSETS: [(&str, &str, &str); 2] = [
+    ("BACKING_DENTRY", "backing_file", "user_path.dentry"),
+    ("BACKING_MNT", "backing_file", "user_path.mnt"),
+];
+
+/// Constants that hold the size of a structure.
+pub(super) const SIZES: [(&str, &str); 2] = [("INODE_SIZE", "inode"), ("UPID_SIZE", "upid")];
+
+/// The value of every constant for the running kernel.
+fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
+    const ABSENT: i64 = -1;
+    let mut constants = Vec::new();
+    for (constant, structure, field) in OFFSETS {
+        constants.push((constant, layout.offset(structure, field)?));
+    }
+    for (constant, structure, field) in OPTIONAL_OFFSETS {
+        let offset = match layout.offset(structure, field) {
+            Err(BtfError::NoField { .. }) => ABSENT,
+            other => other?,
+        };
+        constants.push((constant, offset));
+    }
+    for (constant, structure) in SIZES {
+        constants.push((constant, layout.size(structure)?));
+    }
+    Ok(constants)
+}
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,20 +121,20 @@ impl Programs {
     /// Where the kernel has no BTF, or refuses a map.
     pub fn load(capacity: Capacity) -> Result<Self, KernelError> {
         let layout = Layout::of_kernel()?;
-        let mut offsets = Vec::with_capacity(OFFSETS.len());
-        for (constant, structure, field) in OFFSETS {
-            offsets.push((constant, layout.offset(structure, field)?));
-        }
+        let constants = constants(&layout)?;
         drop(layout);
         let mut loader = EbpfLoader::new();
-        for (constant, offset) in &offsets {
-            loader.override_global(constant, offset, true);
+        for (constant, value) in &constants {
+            loader.override_global(constant, value, true);
         }
         let mut ebpf = loader
             .map_max_entries("containers", capacity.containers)
             .map_max_entries("policies", capacity.containers)
             .map_max_entries("rules", capacity.rules)
+            .map_max_entries("globs", capacity.rules.div_ceil(RULES_DEFAULT / GLOBS_DEFAULT))
             .map_max_entries("hits", capacity.containers.max(HITS_DEFAULT))
+            // aya has no type for the storage in tasks, which only programs use.
+            .allow_unsupported_maps()
             .load(OBJECT)
             .map_err(Box::new)?;
         let maps = Maps::take(&mut ebpf)?;

@@ -9,9 +9,14 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, RingBuf},
+    maps::{
+        Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, RingBuf,
+        lpm_trie::{Key, LpmTrie},
+    },
 };
-use plugin_common::{Config, Container, Hit, HitKey, Policy, RuleKey, RuleValue, Stats};
+use plugin_common::{
+    Config, Container, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+};
 
 use super::chain;
 
@@ -38,6 +43,7 @@ pub enum MapError {
 
 const CONTAINERS: &str = "containers";
 const RULES: &str = "rules";
+const GLOBS: &str = "globs";
 const POLICIES: &str = "policies";
 const CONFIG: &str = "config";
 const HITS: &str = "hits";
@@ -48,6 +54,7 @@ pub(super) const EVENTS: &str = "events";
 pub struct Maps {
     containers: Map,
     rules: Map,
+    globs: Map,
     policies: Map,
     config: Map,
     hits: Map,
@@ -81,6 +88,7 @@ impl Maps {
         Ok(Self {
             containers: take(CONTAINERS)?,
             rules: take(RULES)?,
+            globs: take(GLOBS)?,
             policies: take(POLICIES)?,
             config: take(CONFIG)?,
             hits: take(HITS)?,
@@ -95,6 +103,7 @@ impl Maps {
         Ok(Self {
             containers: Map::HashMap(open(CONTAINERS)?),
             rules: Map::HashMap(open(RULES)?),
+            globs: Map::LpmTrie(open(GLOBS)?),
             policies: Map::HashMap(open(POLICIES)?),
             config: Map::Array(open(CONFIG)?),
             hits: Map::HashMap(open(HITS)?),
@@ -112,10 +121,11 @@ impl Maps {
     }
 
     /// The maps with their names, for pinning.
-    pub(super) fn all(&self) -> [(&'static str, &Map); 7] {
+    pub(super) fn all(&self) -> [(&'static str, &Map); 8] {
         [
             (CONTAINERS, &self.containers),
             (RULES, &self.rules),
+            (GLOBS, &self.globs),
             (POLICIES, &self.policies),
             (CONFIG, &self.config),
             (HITS, &self.hits),
@@ -128,9 +138,11 @@ impl Maps {
     pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
         let (_, map) = self.all().into_iter().find(|(known, _)| *known == name)?;
         match map {
-            Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-                Some(data.fd().as_fd())
-            }
+            Map::HashMap(data)
+            | Map::LpmTrie(data)
+            | Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data) => Some(data.fd().as_fd()),
             _ => None,
         }
     }
@@ -204,6 +216,47 @@ impl Maps {
         rules.keys().collect::<Result<_, _>>().map_err(other(RULES))
     }
 
+    /// Sets a name with a `*` of a policy.
+    pub fn set_glob(&mut self, key: &GlobKey, value: RuleValue) -> Result<(), MapError> {
+        let mut globs: LpmTrie<_, GlobText, RuleValue> =
+            LpmTrie::try_from(&mut self.globs).map_err(other(GLOBS))?;
+        globs
+            .insert(&glob_key(key), value, 0)
+            .map_err(|error| match other(GLOBS)(error) {
+                // ENOSPC: more than max_entries (trie_update_elem).
+                MapError::Other { source, .. } if is_errno(&source, libc::ENOSPC) => {
+                    MapError::Full(GLOBS)
+                }
+                error => error,
+            })
+    }
+
+    /// Forgets one; nothing where it was not known.
+    pub fn remove_glob(&mut self, key: &GlobKey) -> Result<(), MapError> {
+        let mut globs: LpmTrie<_, GlobText, RuleValue> =
+            LpmTrie::try_from(&mut self.globs).map_err(other(GLOBS))?;
+        found(GLOBS, globs.remove(&glob_key(key))).map(drop)
+    }
+
+    /// Keys of all names with a `*` of all policies.
+    pub fn glob_keys(&self) -> Result<Vec<GlobKey>, MapError> {
+        let globs: LpmTrie<_, GlobText, RuleValue> =
+            LpmTrie::try_from(&self.globs).map_err(other(GLOBS))?;
+        globs
+            .keys()
+            .map(|key| {
+                let key = key.map_err(other(GLOBS))?;
+                let text = key.data();
+                Ok(GlobKey {
+                    bits: key.prefix_len(),
+                    policy: text.policy,
+                    kind: text.kind,
+                    name: text.name,
+                })
+            })
+            .collect()
+    }
+
     /// What each rule did in each bound cgroup.
     pub fn hits(&self) -> Result<Vec<(HitKey, Hit)>, MapError> {
         let hits: HashMap<_, HitKey, Hit> = HashMap::try_from(&self.hits).map_err(other(HITS))?;
@@ -261,6 +314,32 @@ impl Maps {
     fn rules_map_mut(&mut self) -> Result<HashMap<&mut MapData, RuleKey, RuleValue>, MapError> {
         HashMap::try_from(&mut self.rules).map_err(other(RULES))
     }
+}
+
+/// A [`GlobKey`] without its bits, which aya has apart.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct GlobText {
+    policy: u32,
+    kind: u32,
+    name: [u8; GLOB_MAX],
+}
+
+// SAFETY: integers and an array of integers, without padding.
+unsafe impl aya::Pod for GlobText {}
+
+fn glob_key(key: &GlobKey) -> Key<GlobText> {
+    let text = GlobText {
+        policy: key.policy,
+        kind: key.kind,
+        name: key.name,
+    };
+    Key::new(key.bits, text)
+}
+
+fn is_errno(error: &AyaError, errno: i32) -> bool {
+    matches!(error, AyaError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(errno))
 }
 
 /// `None` where the kernel has no such key.

@@ -45,6 +45,7 @@ fn container(dir: &Path) -> Option<Found> {
         oci::Config {
             annotations,
             cgroups_path: None,
+            root: None,
         },
     );
     if container.owner.name.is_empty() {

@@ -196,7 +196,7 @@ impl Plugin for Probe {
 
     fn connection(&self, event: &ConnectionEvent<'_>) {
         match event {
-            ConnectionEvent::Connected { reconnects } => {
+            ConnectionEvent::Connected { reconnects, .. } => {
                 self.log(format!("connected {reconnects}"));
             }
             ConnectionEvent::Ready => self.log("ready"),

@@ -63,6 +63,7 @@ pub(crate) fn place(place: &lookup::Place) -> Place<'_> {
         lookup::Place::Init { pid, cgroups_path } => Place::Init(Init {
             pid: *pid,
             cgroups_path: cgroups_path.as_deref(),
+            root: None,
         }),
         lookup::Place::Cgroup(path) => Place::Cgroup(path),
         // Closed: the root, which is never bound. Only what runs is asked for.

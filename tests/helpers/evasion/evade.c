@@ -3,6 +3,8 @@
  *     evade OPERATION WORD...
  *     evade batch PLAN RESULTS
  *     evade idle
+ *
+ * As the first process of a container it may do any of them.
  */
 
 #include "evade.h"

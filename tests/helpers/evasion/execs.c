@@ -2,6 +2,7 @@
 
 #include "evade.h"
 
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
@@ -308,7 +309,42 @@ static int op_fchdir(int argc, char **argv)
         return run_program(argv[2]);
 }
 
+/* into-cgroup FOLDER PATH: the child is born in another group. */
+static int op_into_cgroup(int argc, char **argv)
+{
+        struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD };
+        pid_t child;
+
+        (void)argc;
+        args.cgroup = open(argv[1], O_RDONLY | O_DIRECTORY);
+        child = syscall(SYS_clone3, &args, sizeof(args));
+        if (!child)
+                _exit(run_program(argv[2]));
+        return wait_for(child);
+}
+
+static int op_cgroup_namespace(int argc, char **argv)
+{
+        (void)argc;
+        if (unshare(CLONE_NEWCGROUP) < 0)
+                return failed("unshare");
+        return run_program(argv[1]);
+}
+
+/* search NAME: on PATH, as a shell would. */
+static int op_search(int argc, char **argv)
+{
+        char *words[] = { argv[1], NULL };
+
+        (void)argc;
+        execvp(argv[1], words);
+        return failed(argv[1]);
+}
+
 const struct operation execs[] = {
+        { "search", 1, op_search },
+        { "cgroup-namespace", 1, op_cgroup_namespace },
+        { "into-cgroup", 2, op_into_cgroup },
         { "exec", 2, op_exec },
         { "no-argv", 1, op_no_argv },
         { "null-argv", 1, op_null_argv },

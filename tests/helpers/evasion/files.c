@@ -2,6 +2,8 @@
 
 #include "evade.h"
 
+#include <sys/mount.h>
+
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
@@ -161,7 +163,45 @@ static int op_jit(int argc, char **argv)
         return 0;
 }
 
+/* detached FOLDER NAME: from a copy of the mount that is attached nowhere. */
+static int op_detached(int argc, char **argv)
+{
+        char *words[] = { "evade-detached", NULL };
+        int tree = syscall(SYS_open_tree, AT_FDCWD, argv[1], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+        (void)argc;
+        if (tree < 0)
+                not_applicable("open_tree is refused");
+        syscall(SYS_execveat, tree, argv[2], words, environment, 0);
+        return failed("execveat");
+}
+
+/* detached-overlay LOWER NAME: from an overlay of its own that is attached nowhere, as the one that
+ * runc runs itself from.
+ */
+static int op_detached_overlay(int argc, char **argv)
+{
+        char *words[] = { "runc", "init", NULL };
+        int context = syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC), mount;
+        char lower[512];
+
+        (void)argc;
+        if (context < 0)
+                not_applicable("fsopen is refused");
+        snprintf(lower, sizeof(lower), "%s:/opt/other", argv[1]);
+        if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir", lower, 0) < 0 ||
+            syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return failed("fsconfig");
+        mount = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+        if (mount < 0)
+                return failed("fsmount");
+        syscall(SYS_execveat, mount, argv[2], words, environment, 0);
+        return failed("execveat");
+}
+
 const struct operation files[] = {
+        { "detached", 2, op_detached },
+        { "detached-overlay", 2, op_detached_overlay },
         { "memfd", 2, op_memfd },
         { "memfd-sealed", 2, op_memfd_sealed },
         { "tmpfile", 2, op_tmpfile },

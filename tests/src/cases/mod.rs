@@ -4,7 +4,7 @@ mod cli;
 mod cri;
 mod doctor;
 mod engine;
-mod evasion;
+pub(crate) mod evasion;
 mod kernel;
 mod mechanism;
 mod orders;

@@ -26,6 +26,7 @@ const TECHNIQUE_MILLIS: u32 = 10_000;
 pub(super) fn prepare() -> Result<()> {
     containerd::ensure()?;
     fs::create_dir_all(VOLUME)?;
+    image::fill_volume(Path::new(VOLUME))?;
     let images = ctr(&["images", "list", "--quiet"])?.success()?;
     if !images.stdout.contains(image::NAME) {
         let path = format!("{}/evasion.tar", containerd::STATE);
@@ -44,14 +45,51 @@ fn ctr(args: &[&str]) -> Result<Output> {
     )
 }
 
-/// Removed when it is dropped.
-pub(super) struct Container {
-    name: String,
+/// Runs the techniques one after another as the only process of a container, which ends with them.
+/// The container is privileged: what a technique does not need, it is run without.
+pub(super) fn run(
+    name: &str,
+    annotations: &[(&str, &str)],
+    on_host: bool,
+    rows: &[Row],
+) -> Result<BTreeMap<String, Said>> {
+    let (plan, results) = (
+        Path::new(VOLUME).join("plan"),
+        Path::new(VOLUME).join("results"),
+    );
+    fs::write(&plan, write_plan(rows))?;
+    if results.exists() {
+        fs::remove_file(&results)?;
+    }
+    let command = ["/usr/bin/evade", "batch", "/vol/plan", "/vol/results"];
+    let container = Container { name };
+    container
+        .start("--rm", annotations, on_host, &command)?
+        .success()
+        .with_context(|| format!("a container with {annotations:?}"))?;
+    let results = read_results(&fs::read(&results).context("results of the plan")?);
+    ensure!(
+        results.len() == rows.len(),
+        "{} results of {} techniques",
+        results.len(),
+        rows.len()
+    );
+    Ok(results)
 }
 
-impl Container {
-    /// A privileged one: what a technique does not need, it is run without.
-    pub(super) fn start(name: &str, annotations: &[(&str, &str)]) -> Result<Self> {
+/// Removed when it is dropped.
+struct Container<'a> {
+    name: &'a str,
+}
+
+impl Container<'_> {
+    fn start(
+        &self,
+        flag: &str,
+        annotations: &[(&str, &str)],
+        on_host: bool,
+        command: &[&str],
+    ) -> Result<Output> {
         let pairs: Vec<_> = annotations
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
@@ -59,58 +97,29 @@ impl Container {
         let volume = format!("type=bind,src={VOLUME},dst=/vol,options=rbind:rw");
         let mut args = vec![
             "run",
-            "--detach",
+            flag,
             "--privileged",
             "--runc-binary",
             containerd::WRAPPER,
             "--mount",
             &volume,
         ];
+        if on_host {
+            args.extend(["--with-ns", "pid:/proc/1/ns/pid"]);
+        }
         args.extend(pairs.iter().flat_map(|pair| ["--annotation", pair]));
-        args.extend([image::NAME, name, "/usr/bin/evade", "idle"]);
-        let container = Self {
-            name: name.to_owned(),
-        };
-        ctr(&args)?
-            .success()
-            .with_context(|| format!("start a container with {pairs:?}"))?;
-        Ok(container)
-    }
-
-    pub(super) fn exec(&self, id: &str, command: &[&str]) -> Result<Output> {
-        let mut args = vec!["tasks", "exec", "--exec-id", id, &self.name];
+        args.extend([image::NAME, self.name]);
         args.extend(command);
         ctr(&args)
     }
-
-    /// Runs the techniques one after another, in one further process.
-    pub(super) fn run(&self, rows: &[Row]) -> Result<BTreeMap<String, Said>> {
-        let (plan, results) = (
-            Path::new(VOLUME).join("plan"),
-            Path::new(VOLUME).join("results"),
-        );
-        fs::write(&plan, write_plan(rows))?;
-        if results.exists() {
-            fs::remove_file(&results)?;
-        }
-        self.exec("batch", &["/usr/bin/evade", "batch", "/vol/plan", "/vol/results"])?
-            .success()?;
-        let results = read_results(&fs::read(&results).context("results of the plan")?);
-        ensure!(
-            results.len() == rows.len(),
-            "{} results of {} techniques",
-            results.len(),
-            rows.len()
-        );
-        Ok(results)
-    }
 }
 
-impl Drop for Container {
+impl Drop for Container<'_> {
     fn drop(&mut self) {
+        // Nothing is left of one that ran to its end.
         for args in [
-            &["tasks", "rm", "--force", &self.name][..],
-            &["containers", "rm", &self.name],
+            &["tasks", "rm", "--force", self.name][..],
+            &["containers", "rm", self.name],
         ] {
             if let Err(error) = ctr(args) {
                 protocol::log(format_args!("remove {}: {error:#}", self.name));

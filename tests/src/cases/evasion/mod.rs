@@ -4,35 +4,52 @@
 //! Each policy has one container, in which all techniques against it are run one after another. A
 //! twin without rules runs them first: what does not run the program there proves nothing.
 
+mod allow;
+mod cgroups;
 mod container;
+mod drift;
 mod image;
 mod links;
+mod loader;
 mod memory;
+mod multicall;
+mod paths;
+mod processes;
+mod scripts;
 mod syscalls;
 mod technique;
+mod twins;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::container::Container;
-use self::technique::{Policy, Row, Technique};
+use self::technique::{Described, Policy, Row, Technique};
 use self::verdict::{Said, Verdict, judge};
 use super::Case;
 use crate::execblock;
 use crate::machine::{Kernel, Machine, Mechanism};
 use crate::protocol;
 
-/// What the techniques did in the twin, so that each machine asks it once.
-const TWIN: &str = "/run/vmtest/evasion-twin.json";
+/// What the techniques did in a twin, so that each machine asks it once.
+const TWIN: &str = "/run/vmtest/evasion-twin";
 
 const GROUPS: &[(&str, &[Technique])] = &[
     ("syscalls", syscalls::TECHNIQUES),
+    ("paths", paths::TECHNIQUES),
     ("links", links::TECHNIQUES),
+    ("scripts", scripts::TECHNIQUES),
+    ("multicall", multicall::TECHNIQUES),
+    ("loader", loader::TECHNIQUES),
     ("memory", memory::TECHNIQUES),
+    ("drift", drift::TECHNIQUES),
+    ("allow", allow::TECHNIQUES),
+    ("processes", processes::TECHNIQUES),
+    ("cgroups", cgroups::TECHNIQUES),
+    ("twins", twins::TECHNIQUES),
 ];
 
 /// Which mechanism is attacked on which machine: each once, and the preferred one on a second
@@ -75,16 +92,22 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// The suite as `cargo xtask vm evasion` wants it.
+pub(crate) fn describe() -> Vec<Described> {
+    rows().iter().map(Row::describe).collect()
+}
+
 fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()> {
     execblock::loaded(mechanism)?;
     container::prepare()?;
-    let alone = twin()?;
-    let rows: Vec<_> = rows().into_iter().filter(|row| row.policy == policy).collect();
-    let bound = Container::start(policy.name(), policy.annotations())?.run(&rows)?;
+    let alone = twin(policy.on_host())?;
+    let mut rows = rows();
+    rows.retain(|row| row.policy == policy);
+    let bound = container::run(policy.name(), policy.annotations(), policy.on_host(), &rows)?;
     let mut wrong = Vec::new();
     for row in &rows {
         let id = row.id();
-        let without = alone.get(&id).context("the twin did not run it")?;
+        let without = alone.get(&row.proof()).context("the twin did not run it")?;
         let with = bound.get(&id).context("it was not run")?;
         protocol::log(format_args!("{id}: {}, {:?}", with.end, with.output));
         let (without, with) = (without.verdict(), with.verdict());
@@ -107,11 +130,18 @@ fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()>
 }
 
 /// What all techniques do where no rule holds.
-fn twin() -> Result<BTreeMap<String, Said>> {
-    if Path::new(TWIN).exists() {
-        return Ok(serde_json::from_slice(&fs::read(TWIN)?)?);
+fn twin(on_host: bool) -> Result<BTreeMap<String, Said>> {
+    let file = format!("{TWIN}-{on_host}.json");
+    if Path::new(&file).exists() {
+        return Ok(serde_json::from_slice(&fs::read(&file)?)?);
     }
-    let results = Container::start("twin", &[])?.run(&rows())?;
-    fs::write(TWIN, serde_json::to_vec(&results)?)?;
+    let mut rows = rows();
+    let mut seen = BTreeSet::new();
+    rows.retain(|row| row.policy.on_host() == on_host && seen.insert(row.proof()));
+    let results: BTreeMap<_, _> = container::run("twin", &[], on_host, &rows)?
+        .into_iter()
+        .filter_map(|(id, said)| Some((rows.iter().find(|row| row.id() == id)?.proof(), said)))
+        .collect();
+    fs::write(&file, serde_json::to_vec(&results)?)?;
     Ok(results)
 }

@@ -1,6 +1,10 @@
 //! What a technique is, and what is expected of it. The techniques themselves stand in the files
 //! beside this one, by group.
 
+pub(super) mod against;
+
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::machine::Mechanism;
@@ -36,41 +40,101 @@ pub(super) enum Needs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Policy {
-    /// A name is denied.
     Name,
-    /// Paths are denied.
     Path,
+    Directory,
+    Glob,
+    /// An allow-list of names.
+    Allow,
+    /// An allow-list of paths and folders.
+    AllowPath,
+    Drift,
+    /// Drift, and a name is denied.
+    DriftName,
+    /// Drift, and an allow-list that also admits a part of a volume.
+    DriftVolume,
+    /// A name is denied, and the container has the machine's process ids.
+    Host,
 }
 
+type Annotations = &'static [(&'static str, &'static str)];
+
+const DENY: &str = "execblock/deny";
+const ALLOW: &str = "execblock/allow";
+const DRIFT: (&str, &str) = ("execblock/drift", "deny");
+
 impl Policy {
-    pub(super) const ALL: [Self; 2] = [Self::Name, Self::Path];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Name,
+        Self::Path,
+        Self::Directory,
+        Self::Glob,
+        Self::Allow,
+        Self::AllowPath,
+        Self::Drift,
+        Self::DriftName,
+        Self::DriftVolume,
+        Self::Host,
+    ];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Name => "name",
             Self::Path => "path",
+            Self::Directory => "directory",
+            Self::Glob => "glob",
+            Self::Allow => "allow",
+            Self::AllowPath => "allow-path",
+            Self::Drift => "drift",
+            Self::DriftName => "drift-name",
+            Self::DriftVolume => "drift-volume",
+            Self::Host => "host",
         }
     }
 
-    pub(super) const fn annotations(self) -> &'static [(&'static str, &'static str)] {
+    pub(super) const fn annotations(self) -> Annotations {
         match self {
-            Self::Name => &[("execblock/deny", "whoami")],
-            Self::Path => &[("execblock/deny", "/usr/bin/whoami,/opt/static/whoami")],
+            Self::Name | Self::Host => &[(DENY, "whoami")],
+            Self::Path => &[(DENY, "/usr/bin/whoami,/opt/static/whoami")],
+            Self::Directory => &[(DENY, "/opt/denied/")],
+            Self::Glob => &[(DENY, "pwn*,*.evil")],
+            Self::Allow => &[(ALLOW, "busybox,evade,exec_*,/opt/ok/")],
+            Self::AllowPath => &[(
+                ALLOW,
+                "/bin/busybox,/usr/bin/evade,/usr/bin/exec_ia32,/usr/bin/exec_x32,/opt/ok/",
+            )],
+            Self::Drift => &[DRIFT],
+            Self::DriftName => &[(DENY, "whoami"), DRIFT],
+            Self::DriftVolume => &[
+                (ALLOW, "busybox,evade,exec_*,loads,/opt/,/vol/ok/,/vol/one"),
+                DRIFT,
+            ],
         }
     }
 
-    /// `$T`: static, and so small that it can be mapped by hand.
-    pub(super) const fn target(self) -> &'static str {
+    /// Sets `$T`, static and so small that it can be mapped by hand, and `$P`, of the dynamic
+    /// loader's.
+    pub(super) const fn targets(self) -> &'static str {
         match self {
-            Self::Name | Self::Path => "/opt/static/whoami",
+            Self::Name
+            | Self::Path
+            | Self::Allow
+            | Self::AllowPath
+            | Self::DriftName
+            | Self::Host => "T=/opt/static/whoami P=/usr/bin/whoami",
+            Self::Directory => "T=/opt/denied/tool P=/opt/denied/dynamic",
+            Self::Glob => "T=/opt/static/pwntool P=/usr/bin/tool.evil",
+            Self::Drift => {
+                "T=$D/dropped/tool P=$D/dropped/dynamic\nmkdir dropped; cp /opt/static/other $T; \
+                 cp /opt/other/program $P"
+            }
+            Self::DriftVolume => "T=/vol/other/tool P=/vol/other/dynamic",
         }
     }
 
-    /// `$P`: of the dynamic loader's.
-    pub(super) const fn dynamic_target(self) -> &'static str {
-        match self {
-            Self::Name | Self::Path => "/usr/bin/whoami",
-        }
+    /// Whether its containers share the machine's process ids.
+    pub(super) const fn on_host(self) -> bool {
+        matches!(self, Self::Host)
     }
 }
 
@@ -118,12 +182,47 @@ impl Row {
         )
     }
 
-    pub(super) fn script(&self) -> String {
-        format!(
-            "T={} P={}\n{}",
-            self.policy.target(),
-            self.policy.dynamic_target(),
-            self.technique.script
-        )
+    /// What the twin must have shown. A technique is the same for all policies, but for the
+    /// programs that it is after: these are tried for each.
+    pub(super) fn proof(&self) -> String {
+        if self.group == "syscalls" && self.technique.name.starts_with("execve") {
+            self.id()
+        } else {
+            format!("{}/{}", self.group, self.technique.name)
+        }
     }
+
+    pub(super) fn describe(&self) -> Described {
+        let escapes = Mechanism::ALL.into_iter().filter_map(|mechanism| {
+            let why = self.expect.escape(mechanism)?;
+            Some((mechanism.name(), why))
+        });
+        Described {
+            id: self.id(),
+            about: self.technique.about,
+            needs: self.technique.needs,
+            policy: self.policy,
+            script: self.script(),
+            runs: self.expect == Expect::Runs,
+            escapes: escapes.collect(),
+        }
+    }
+
+    pub(super) fn script(&self) -> String {
+        format!("{}\n{}", self.policy.targets(), self.technique.script)
+    }
+}
+
+/// A row for readers outside of the virtual machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Described {
+    pub(super) id: String,
+    about: &'static str,
+    needs: Needs,
+    policy: Policy,
+    script: String,
+    /// Nothing forbids it.
+    runs: bool,
+    /// The mechanisms under which it is known to escape, and why.
+    escapes: BTreeMap<&'static str, &'static str>,
 }

@@ -113,16 +113,31 @@ mod tests {
     fn what_was_said_makes_the_verdict() {
         for (end, output, expected) in [
             ("exit 0", "EVASION-MARK\n", Verdict::Escaped),
-            ("exit 126", "sh: x: Operation not permitted\n", Verdict::Stopped),
-            ("exit 0", "once: Operation not permitted\nroot\n", Verdict::Escaped),
+            (
+                "exit 126",
+                "sh: x: Operation not permitted\n",
+                Verdict::Stopped,
+            ),
+            (
+                "exit 0",
+                "once: Operation not permitted\nroot\n",
+                Verdict::Escaped,
+            ),
             ("exit 137", "", Verdict::Killed),
             ("exit 0", "Killed\n", Verdict::Killed),
             ("signal 11", "", Verdict::Killed),
-            ("exit 0", "N/A no x32\n", Verdict::NotApplicable("no x32".into())),
+            (
+                "exit 0",
+                "N/A no x32\n",
+                Verdict::NotApplicable("no x32".into()),
+            ),
         ] {
             assert_eq!(verdict(end, output), expected, "{end} {output:?}");
         }
-        assert!(matches!(verdict("exit 1", "not found"), Verdict::Unclear(_)));
+        assert!(matches!(
+            verdict("exit 1", "not found"),
+            Verdict::Unclear(_)
+        ));
         assert!(matches!(verdict("late", ""), Verdict::Unclear(_)));
         // A name is no mark.
         assert!(matches!(verdict("exit 0", "rooted"), Verdict::Unclear(_)));

@@ -1,0 +1,45 @@
+//! The policies that most techniques are tried against.
+
+use super::Expect::{self, EscapesIn, Held};
+use super::Policy::{
+    self, Allow, AllowPath, Directory, Drift, DriftName, DriftVolume, Glob, Name, Path,
+};
+use crate::machine::Mechanism;
+
+pub(in super::super) const NAME: &[(Policy, Expect)] = &[(Name, Held)];
+pub(in super::super) const GLOB: &[(Policy, Expect)] = &[(Glob, Held)];
+pub(in super::super) const BOTH: &[(Policy, Expect)] = &[(Name, Held), (Path, Held)];
+/// Deny rules of every kind.
+pub(in super::super) const DENIED: &[(Policy, Expect)] =
+    &[(Name, Held), (Path, Held), (Directory, Held), (Glob, Held)];
+/// One of each kind.
+pub(in super::super) const MOST: &[(Policy, Expect)] =
+    &[(Name, Held), (Path, Held), (Allow, Held), (Drift, Held)];
+/// Everything.
+pub(in super::super) const EVERY: &[(Policy, Expect)] = &[
+    (Name, Held),
+    (Path, Held),
+    (Directory, Held),
+    (Glob, Held),
+    (Allow, Held),
+    (AllowPath, Held),
+    (Drift, Held),
+    (DriftName, Held),
+    (DriftVolume, Held),
+];
+
+/// Only a hook for mappings sees what is mapped executable and never executed.
+pub(in super::super) const UNSEEN_MAPPING: Expect = EscapesIn(
+    &[Mechanism::Kprobe, Mechanism::Signal],
+    "a mapping is no exec, and this mechanism sees execs alone",
+);
+/// A program that the dynamic loader is asked to run.
+pub(in super::super) const LOADED: &[(Policy, Expect)] = &[
+    (Name, Held),
+    (Path, Held),
+    (Directory, Held),
+    (Glob, Held),
+    (Allow, Held),
+    (Drift, UNSEEN_MAPPING),
+    (DriftName, Held),
+];

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{Container, Hit};
+use plugin_common::{Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
 
 use crate::{
     annotation::{Drift, Mode, Spec},
@@ -19,7 +19,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{self, List, Policy, Rules, rule_id},
+    policy::{List, Policy, Rules, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
     site::{Namespaces, Site, SiteError},
@@ -171,7 +171,9 @@ impl Binder {
             None => Orders::default(),
         };
         let record = Record::new(owner, &cgroup, Some(spec), &orders);
-        let root = init.root.map_or_else(|| process_root(init.pid), Path::to_owned);
+        let root = init
+            .root
+            .map_or_else(|| process_root(init.pid), Path::to_owned);
         let home = Home {
             pid: Some(init.pid),
             root: &root,
@@ -192,11 +194,13 @@ impl Binder {
         cgroup: &Cgroup,
         orders: &Orders,
         mode: Mode,
+        drift: Drift,
     ) -> Result<(), BindError> {
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
         let mut record = Record::new(owner, cgroup, None, orders);
         record.set_mode(mode);
+        record.set_drift(drift);
         let home = Home {
             pid: None,
             root: Path::new("/"),
@@ -385,11 +389,11 @@ impl Held<'_> {
         home: &Home<'_>,
     ) -> Result<(), BindError> {
         let spec = record.spec()?;
-        let deny = record.orders()?.rules(spec.as_ref(), clock::now());
+        let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
         let rules = Rules {
-            deny: root::with_real_directories(&deny, home.root),
-            allow: root::with_real_directories(&policy::always(&spec.allow), home.root),
+            deny: root::with_real_directories(&rules.deny, home.root),
+            allow: root::with_real_directories(&rules.allow, home.root),
         };
         let terms = Terms {
             mode: record.mode()?,
@@ -436,10 +440,12 @@ impl Held<'_> {
 
     fn forget(&mut self, record: &Record) -> Result<(), BindError> {
         self.maps.remove_container(record.cgroup)?;
-        for rule in record.orders()?.all_rules(record.spec()?.as_ref()) {
+        let (spec, orders) = (record.spec()?, record.orders()?);
+        let rules = orders.all_rules(spec.as_ref()).map(rule_id);
+        for rule in rules.chain([RULE_UNLISTED, RULE_DRIFT, RULE_UNREADABLE]) {
             self.maps.remove_hit(&plugin_common::HitKey {
                 cgroup: record.cgroup,
-                rule: rule_id(rule),
+                rule,
                 reserved: 0,
             })?;
         }

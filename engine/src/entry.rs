@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use plugin_common::{
-    Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, LEVEL_MAX, MODE_AUDIT, MODE_ENFORCE, POLICY_BUILDING, POLICY_READY,
+    Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, LEVEL_MAX, MODE_AUDIT, MODE_ENFORCE,
+    POLICY_BUILDING, POLICY_READY,
 };
 use rustix::thread::MembarrierCommand;
 

@@ -18,8 +18,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     annotation::{PREFIX, Spec},
+    node::{Node, SpecError},
     record::Owner,
-    scope::{self, ScopeError},
+    scope,
 };
 
 /// Most bytes that are read of a state or a configuration.
@@ -254,16 +255,17 @@ impl Container {
         !self.is_sandbox() && scope::has_ours(&self.annotations)
     }
 
-    /// What its annotations ask for; `None` where nothing.
+    /// What holds for it on this node; `None` where nothing. The labels of its
+    /// pod are not known.
     ///
     /// # Errors
     ///
     /// Fails closed: the caller refuses the container.
-    pub fn spec(&self) -> Result<Option<Spec>, ScopeError> {
+    pub fn spec(&self, node: &Node) -> Result<Option<Spec>, SpecError> {
         if self.is_sandbox() {
             return Ok(None);
         }
-        scope::spec(&self.annotations, &self.owner.name)
+        node.spec_of(&self.annotations, &self.owner, None)
     }
 }
 

@@ -4,6 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A node without profiles and defaults.
+fn nowhere() -> Node {
+    Node::unchecked("/nowhere")
+}
+
 fn container(state: &str, config: &str) -> Container {
     let state = State::parse(state.as_bytes()).unwrap();
     let config = Config::parse(config.as_bytes(), Path::new("config.json")).unwrap();
@@ -21,7 +26,7 @@ fn the_state_wins_and_the_configuration_adds() {
     );
     assert_eq!(found.pid, 7);
     assert_eq!(found.cgroups_path.as_deref(), Some("/a/c1"));
-    let spec = found.spec().unwrap().unwrap();
+    let spec = found.spec(&nowhere()).unwrap().unwrap();
     assert_eq!(
         spec.deny
             .iter()
@@ -47,7 +52,7 @@ fn fields_that_are_not_needed_may_be_anything() {
             (0, "c1"),
             "{state}"
         );
-        assert_eq!(found.spec().unwrap(), None, "{state}");
+        assert_eq!(found.spec(&nowhere()).unwrap(), None, "{state}");
     }
 }
 
@@ -125,7 +130,11 @@ fn what_holds_a_pod_is_left_alone() {
                 format!(r#"{{"id":"a","annotations":{{"{key}":"{kind}","execblock/deny":"id"}}}}"#);
             let found = container(&state, "{}");
             assert_eq!(found.is_annotated(), ours, "{key} {kind}");
-            assert_eq!(found.spec().unwrap().is_some(), ours, "{key} {kind}");
+            assert_eq!(
+                found.spec(&nowhere()).unwrap().is_some(),
+                ours,
+                "{key} {kind}"
+            );
         }
     }
 }

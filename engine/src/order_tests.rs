@@ -35,7 +35,12 @@ fn after(spec: Option<&Spec>, changes: &[Change]) -> Orders {
 
 /// What is refused at `time`.
 fn refused(spec: Option<&Spec>, orders: &Orders, time: u64) -> BTreeSet<String> {
-    let rules = orders.rules(spec, 10).into_iter();
+    holding(orders.rules(spec, 10).deny, time)
+}
+
+/// The rules of a list that hold at `time`.
+fn holding(list: List, time: u64) -> BTreeSet<String> {
+    let rules = list.into_iter();
     rules
         .filter(|(_, held)| {
             let Window { from, until } = held.window;
@@ -154,6 +159,75 @@ fn what_nothing_denies_is_not_lifted() {
     assert!(past.after(None, &allow("id", Cleared), 20).is_err());
 }
 
+/// A container with an allow-list beside what it denies.
+fn listing(deny: &str, allow: &str) -> Spec {
+    Spec {
+        allow: parse_list(allow).unwrap(),
+        ..spec(deny)
+    }
+}
+
+#[track_caller]
+fn check_list(spec: Option<&Spec>, orders: &Orders, at: &[(u64, &[&str])]) {
+    for (time, expected) in at {
+        let expected: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
+        let list = holding(orders.rules(spec, 10).allow, *time);
+        assert_eq!(list, expected, "at {time}");
+    }
+}
+
+#[test]
+fn allow_adds_to_an_allow_list_for_good_or_for_a_time() {
+    let spec = listing("whoami", "sh");
+    let spec = Some(&spec);
+    let added = after(spec, &[allow("id", Cleared), allow("ls", At(20))]);
+    check_list(
+        spec,
+        &added,
+        &[(19, &["id", "ls", "sh"]), (20, &["id", "sh"])],
+    );
+    // What the annotations allow, no order ends.
+    let again = after(spec, &[allow("sh", At(20))]);
+    assert!(again.is_empty());
+    check_list(spec, &again, &[(30, &["sh"])]);
+    // What is denied is lifted, and added only when asked again.
+    let lifted = after(spec, &[allow("whoami", Cleared)]);
+    assert!(refused(spec, &lifted, 10).is_empty());
+    check_list(spec, &lifted, &[(10, &["sh"])]);
+    let both = after(spec, &[allow("whoami", Cleared), allow("whoami", At(20))]);
+    assert!(refused(spec, &both, 10).is_empty());
+    check_list(spec, &both, &[(19, &["sh", "whoami"]), (20, &["sh"])]);
+    let cleared = both.after(spec, &Change::Clear, 10).unwrap();
+    check_list(spec, &cleared, &[(10, &["sh"])]);
+}
+
+#[test]
+fn deny_wins_over_an_ordered_item_and_leaves_it() {
+    let spec = listing("x", "sh");
+    let spec = Some(&spec);
+    let orders = after(spec, &[allow("id", Cleared), deny("id", At(20))]);
+    assert!(refused(spec, &orders, 19).contains("id"));
+    assert!(!refused(spec, &orders, 20).contains("id"));
+    check_list(spec, &orders, &[(10, &["id", "sh"])]);
+}
+
+#[test]
+fn a_commands_own_lists_are_orders() {
+    let name = |text: &str| Rule::Name(text.into());
+    let orders = Orders::of_command([name("id"), name("sh")], [name("sh")]);
+    assert_eq!(
+        refused(None, &orders, 10),
+        ["id".into(), "sh".into()].into()
+    );
+    check_list(None, &orders, &[(10, &["sh"])]);
+    let more = orders.after(None, &allow("ls", Cleared), 10).unwrap();
+    check_list(None, &more, &[(10, &["ls", "sh"])]);
+    let error = Orders::of_command([name("id")], [])
+        .after(None, &allow("ls", Cleared), 10)
+        .unwrap_err();
+    assert!(error.to_string().contains("no allow-list"), "{error}");
+}
+
 #[test]
 fn what_is_over_is_forgotten() {
     let orders = after(None, &[deny("id", At(20))]);
@@ -169,6 +243,7 @@ fn a_lifted_annotation_is_still_reported() {
     assert_eq!(
         orders.lines(Some(&spec), 10),
         [Line {
+            list: In::Deny,
             rule: Rule::Name("whoami".into()),
             origin: Origin::Annotation,
             window: None,
@@ -183,6 +258,7 @@ fn orders_survive_their_file() {
         Order {
             deny: Some(Cleared),
             allow: Some(At(u64::MAX)),
+            list: Some(At(1)),
         },
     ] {
         let text = serde_json::to_string(&order).unwrap();

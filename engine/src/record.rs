@@ -2,7 +2,7 @@
 //! container. The maps hold what the kernel needs, this holds the rest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,9 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    annotation::{Mode, Rule, Spec},
+    annotation::{Drift, Mode, Rule, Spec},
     cgroup::Cgroup,
     order::{Order, Orders},
+    origin::{Origin, Origins},
 };
 
 /// Who a container is.
@@ -69,7 +70,7 @@ impl Owner {
 }
 
 /// A bound container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Who it is.
     #[serde(flatten)]
@@ -78,10 +79,22 @@ pub struct Record {
     pub cgroup: u64,
     /// Its path in the v2 hierarchy.
     pub path: String,
-    /// What its annotations deny, as they were written; empty where it has none.
+    /// What its annotations, profiles and defaults deny; empty where nothing.
     pub deny: Vec<String>,
+    /// What they allow; empty where there is no allow-list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// `deny`, `audit` or `off`; empty as `off`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub drift: String,
+    /// Where the rules of `deny` come from that no annotation names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deny_origins: BTreeMap<String, Origin>,
+    /// The same of `allow`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub allow_origins: BTreeMap<String, Origin>,
     /// What the command line ordered, by rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub orders: BTreeMap<String, Order>,
@@ -92,21 +105,31 @@ impl Record {
     #[must_use]
     pub fn new(owner: &Owner, cgroup: &Cgroup, spec: Option<&Spec>, orders: &Orders) -> Self {
         let orders = orders.by_rule().iter();
+        let none = Spec::default();
+        let spec = spec.unwrap_or(&none);
+        let texts = |rules: &BTreeSet<Rule>| rules.iter().map(ToString::to_string).collect();
+        let origins = |origins: &BTreeMap<Rule, Origin>| {
+            let origins = origins.iter();
+            origins
+                .map(|(rule, origin)| (rule.to_string(), origin.clone()))
+                .collect()
+        };
         let mut record = Self {
             owner: owner.clone(),
             cgroup: cgroup.id,
             path: cgroup.path.clone(),
-            deny: spec
-                .into_iter()
-                .flat_map(|spec| &spec.deny)
-                .map(ToString::to_string)
-                .collect(),
+            deny: texts(&spec.deny),
+            allow: texts(&spec.allow),
             mode: String::new(),
+            drift: String::new(),
+            deny_origins: origins(&spec.origins.deny),
+            allow_origins: origins(&spec.origins.allow),
             orders: orders
                 .map(|(rule, order)| (rule.to_string(), *order))
                 .collect(),
         };
-        record.set_mode(spec.map_or(Mode::Enforce, |spec| spec.mode));
+        record.set_mode(spec.mode);
+        record.set_drift(spec.drift);
         record
     }
 
@@ -127,21 +150,56 @@ impl Record {
             .ok_or_else(|| self.wrong(format!("mode {:?}", self.mode)))
     }
 
-    /// What its annotations ask for; `None` where it has none.
+    /// Sets what becomes of files that did not come with the image.
+    pub fn set_drift(&mut self, drift: Drift) {
+        let text = if drift == Drift::Off {
+            ""
+        } else {
+            drift.name()
+        };
+        text.clone_into(&mut self.drift);
+    }
+
+    /// What becomes of files that did not come with the image.
+    ///
+    /// # Errors
+    ///
+    /// Where the record was changed by hand.
+    pub fn drift(&self) -> Result<Drift, RecordError> {
+        if self.drift.is_empty() {
+            return Ok(Drift::Off);
+        }
+        Drift::ALL
+            .into_iter()
+            .find(|drift| drift.name() == self.drift)
+            .ok_or_else(|| self.wrong(format!("drift {:?}", self.drift)))
+    }
+
+    /// What annotations, profiles and defaults ask for; `None` where nothing.
     ///
     /// # Errors
     ///
     /// Where the record was changed by hand.
     pub fn spec(&self) -> Result<Option<Spec>, RecordError> {
-        if self.deny.is_empty() {
-            return Ok(None);
-        }
-        let deny = self.deny.iter().map(|text| self.rule(text));
-        Ok(Some(Spec {
-            deny: deny.collect::<Result<_, _>>()?,
+        let rules = |texts: &[String]| -> Result<BTreeSet<Rule>, RecordError> {
+            texts.iter().map(|text| self.rule(text)).collect()
+        };
+        let origins = |texts: &BTreeMap<String, Origin>| {
+            let origins = texts.iter();
+            let origins = origins.map(|(text, origin)| Ok((self.rule(text)?, origin.clone())));
+            origins.collect::<Result<BTreeMap<Rule, Origin>, RecordError>>()
+        };
+        let spec = Spec {
+            deny: rules(&self.deny)?,
+            allow: rules(&self.allow)?,
             mode: self.mode()?,
-            ..Spec::default()
-        }))
+            drift: self.drift()?,
+            origins: Origins {
+                deny: origins(&self.deny_origins)?,
+                allow: origins(&self.allow_origins)?,
+            },
+        };
+        Ok(Some(spec).filter(|spec| !spec.is_empty()))
     }
 
     /// What the command line ordered.
@@ -364,6 +422,8 @@ fn read(path: &Path) -> Result<Option<Record>, RecordError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record(container: &str) -> Record {
@@ -377,7 +437,7 @@ mod tests {
             path: "/kubepods/x".into(),
             deny: vec!["whoami".into()],
             mode: "enforce".into(),
-            orders: BTreeMap::new(),
+            ..Record::default()
         }
     }
 
@@ -404,6 +464,67 @@ mod tests {
         assert_eq!(record.mode().unwrap(), Mode::Audit);
     }
 
+    /// What the version before wrote is still read.
+    #[test]
+    fn a_record_without_the_newer_fields_is_read() {
+        let text = r#"{"container":"abc","name":"app","engine":"","pod":"","namespace":"",
+            "cgroup":77,"path":"/kubepods/x","deny":["whoami"],"mode":"enforce"}"#;
+        let read: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(read, record("abc"));
+        assert_eq!(read.spec().unwrap().unwrap().drift, Drift::Off);
+    }
+
+    fn rules() -> impl Strategy<Value = BTreeSet<Rule>> {
+        let item = prop_oneof![
+            "[a-z]{1,4}",
+            "[a-z]{1,3}\\*",
+            "\\*[a-z]{1,3}",
+            "(/[a-z]{1,3}){1,3}/?",
+            Just("/".to_owned()),
+        ];
+        prop::collection::btree_set(item.prop_map(|item| item.parse().unwrap()), 0..5)
+    }
+
+    fn spec() -> impl Strategy<Value = Spec> {
+        let origin = prop_oneof![
+            Just(None),
+            "[a-z:. ]{1,8}".prop_map(|name| Some(Origin::Profile(name))),
+            "[a-z:. ]{1,8}".prop_map(|name| Some(Origin::NodeDefault(name))),
+        ];
+        let origins = prop::collection::vec(origin, 5);
+        let mode = prop::sample::select(&Mode::ALL[..]);
+        let drift = prop::sample::select(&Drift::ALL[..]);
+        (rules(), rules(), mode, drift, origins).prop_map(|(deny, allow, mode, drift, origins)| {
+            let some = |rules: &BTreeSet<Rule>| {
+                let rules = rules.iter().cloned().zip(&origins);
+                rules
+                    .filter_map(|(rule, origin)| origin.clone().map(|origin| (rule, origin)))
+                    .collect()
+            };
+            Spec {
+                origins: Origins {
+                    deny: some(&deny),
+                    allow: some(&allow),
+                },
+                deny,
+                allow,
+                mode,
+                drift,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_spec_comes_back_from_its_record(spec in spec()) {
+            let cgroup = Cgroup { id: 7, level: Some(1), path: "/x".into() };
+            let record = Record::new(&Owner::default(), &cgroup, Some(&spec), &Orders::default());
+            let text = serde_json::to_string(&record).unwrap();
+            let record: Record = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(record.spec().unwrap(), Some(spec).filter(|spec| !spec.is_empty()));
+        }
+    }
+
     #[test]
     fn a_record_changed_by_hand_says_so() {
         let mut record = record("abc");
@@ -411,6 +532,8 @@ mod tests {
         assert!(record.spec().unwrap_err().to_string().contains("a/b"));
         record.mode = "off".into();
         assert!(record.mode().unwrap_err().to_string().contains("off"));
+        record.drift = "on".into();
+        assert!(record.drift().unwrap_err().to_string().contains("on"));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::{annotation::Rule, policy::List};
 
-/// The rules, and for each path whose directory is reached by a link the same
-/// path without links. The program itself is not followed: where it is a link
-/// to BusyBox, BusyBox is not meant.
+/// The rules, and for each path whose directory is reached by a link, and each
+/// directory that is, the same path without links. The program itself is not
+/// followed: where it is a link to BusyBox, BusyBox is not meant.
 ///
 /// A directory that doesn't exist gives nothing: the rule stands as it is
 /// written. `root` is a directory such as `/proc/PID/root`.
@@ -26,8 +26,8 @@ use crate::{annotation::Rule, policy::List};
 pub fn with_real_directories(rules: &List, root: &Path) -> List {
     let mut all = rules.clone();
     let paths = rules.iter().filter_map(|(rule, held)| match rule {
-        Rule::Path(path) => Some((path, *held)),
-        _ => None,
+        Rule::Path(path) | Rule::Directory(path) => Some((rule, path, *held)),
+        Rule::Name(_) | Rule::Prefix(_) | Rule::Suffix(_) => None,
     });
     let mut paths = paths.peekable();
     if paths.peek().is_none() {
@@ -37,9 +37,13 @@ pub fn with_real_directories(rules: &List, root: &Path) -> List {
     let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else {
         return all;
     };
-    for (path, held) in paths {
+    for (rule, path, held) in paths {
         if let Some(real) = real_path(&root, path) {
-            all.entry(Rule::Path(real))
+            let real = match rule {
+                Rule::Directory(_) => Rule::Directory(real),
+                _ => Rule::Path(real),
+            };
+            all.entry(real)
                 .and_modify(|there| there.window = there.window.or(held.window))
                 .or_insert(held);
         }
@@ -94,7 +98,9 @@ mod tests {
         symlink("busybox", root.join("usr/bin/whoami")).unwrap();
         symlink("/../../..", root.join("up")).unwrap();
         let list = "whoami /bin/whoami /up/id /none/x /usr/bin/ls /bin/ls";
-        let mut rules = always(&parse_list(list).unwrap());
+        let mut rules = parse_list(list).unwrap();
+        rules.extend(["/bin/", "/up/", "/", "/none/"].map(|path| Rule::Directory(path.into())));
+        let mut rules = always(&rules);
         let written = Rule::Path("/usr/bin/ls".into());
         let window = Window { from: 5, until: 0 };
         rules.get_mut(&written).unwrap().window = window;
@@ -104,7 +110,7 @@ mod tests {
             .filter(|rule| !rules.contains_key(*rule))
             .map(ToString::to_string)
             .collect();
-        assert_eq!(added, ["/id", "/usr/bin/whoami"]);
+        assert_eq!(added, ["/id", "/usr/bin/whoami", "/usr/bin/"]);
         // Counted under what the user wrote.
         let id = rule_id(&Rule::Path("/bin/whoami".into()));
         assert_eq!(all[&Rule::Path("/usr/bin/whoami".into())].id, id);

@@ -6,21 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::annotation::{self, Annotation, AnnotationError, PREFIX, SCOPE, Spec};
+use crate::annotation::{Annotation, PREFIX, SCOPE};
 
-/// Why the annotations of a container can't be followed.
+/// An annotation is for one container by name, and this one's name is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScopeError {
-    /// One is for a container by name, and this one's name is not known.
-    #[error(
-        "annotation {0}: is for one container by its name, and the engine does not tell this \
-         container's name; set the key without {SCOPE}NAME"
-    )]
-    NoName(String),
-    /// One was not understood.
-    #[error(transparent)]
-    Annotation(#[from] AnnotationError),
-}
+#[error(
+    "annotation {0}: is for one container by its name, and the engine does not tell this \
+     container's name; set the key without {SCOPE}NAME"
+)]
+pub struct NoName(pub String);
 
 /// Whether any key is ours: whatever fails for such a container refuses it.
 #[must_use]
@@ -28,22 +22,22 @@ pub fn has_ours(annotations: &BTreeMap<String, String>) -> bool {
     ours(annotations).next().is_some()
 }
 
-/// What the annotations ask for the container `name` (empty where it is not
-/// known). `None` where none is ours, or all of ours are for other containers.
+/// The annotations that hold for the container `name` (empty where it is not
+/// known). None where none is ours, or all of ours are for other containers.
 ///
 /// # Errors
 ///
 /// Fails closed: the caller refuses the container.
-pub fn spec(
-    annotations: &BTreeMap<String, String>,
+pub fn holding<'a>(
+    annotations: &'a BTreeMap<String, String>,
     name: &str,
-) -> Result<Option<Spec>, ScopeError> {
+) -> Result<Vec<Annotation<'a>>, NoName> {
     let mut holding: BTreeMap<&str, (bool, Annotation<'_>)> = BTreeMap::new();
     for (written, value) in ours(annotations) {
         let (key, scoped) = match split(written) {
             (key, None) => (key, false),
             // Closed: it may be meant for this one.
-            (_, Some(_)) if name.is_empty() => return Err(ScopeError::NoName(written.to_owned())),
+            (_, Some(_)) if name.is_empty() => return Err(NoName(written.to_owned())),
             (key, Some(scope)) if scope == name => (key, true),
             (_, Some(_)) => continue,
         };
@@ -57,14 +51,15 @@ pub fn spec(
             holding.insert(key, (scoped, annotation));
         }
     }
-    let holding = holding.into_values().map(|(_, annotation)| annotation);
-    Ok(annotation::parse(holding)?)
+    let holding = holding.into_values();
+    Ok(holding.map(|(_, annotation)| annotation).collect())
 }
 
 /// Splits a key into the key itself and the container that it is for. Names of
 /// containers have no dots, so the last [`SCOPE`] counts; one without a name
 /// after it is a part of a key that nobody knows.
-fn split(written: &str) -> (&str, Option<&str>) {
+#[must_use]
+pub fn split(written: &str) -> (&str, Option<&str>) {
     match written.rsplit_once(SCOPE) {
         Some((key, name)) if !name.is_empty() => (key, Some(name)),
         Some(_) | None => (written, None),
@@ -81,15 +76,17 @@ fn ours(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &
 mod tests {
     use super::*;
 
-    fn denied(annotations: &[(&str, &str)], name: &str) -> Result<Vec<String>, ScopeError> {
-        let annotations = annotations
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let spec = spec(&annotations, name)?;
-        Ok(spec.map_or(Vec::new(), |spec| {
-            spec.deny.iter().map(ToString::to_string).collect()
-        }))
+    fn of(annotations: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let all = annotations.iter();
+        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    /// The values that hold, in the order of their keys.
+    fn values(annotations: &[(&str, &str)], name: &str) -> Result<Vec<String>, NoName> {
+        let annotations = of(annotations);
+        let holding = holding(&annotations, name)?.into_iter();
+        Ok(holding.map(|one| one.value.to_owned()).collect())
     }
 
     #[test]
@@ -100,10 +97,10 @@ mod tests {
             ("execblock/deny.container.db", "a/b is not looked at"),
             ("example.org/deny.container.web", "ls"),
         ];
-        assert_eq!(denied(&both, "web").unwrap(), ["whoami"]);
-        assert_eq!(denied(&both, "other").unwrap(), ["id"]);
-        assert_eq!(denied(&both[2..], "web").unwrap(), [""; 0]);
-        assert_eq!(denied(&[], "").unwrap(), [""; 0]);
+        assert_eq!(values(&both, "web").unwrap(), ["whoami"]);
+        assert_eq!(values(&both, "other").unwrap(), ["id"]);
+        assert_eq!(values(&both[2..], "web").unwrap(), [""; 0]);
+        assert_eq!(values(&[], "").unwrap(), [""; 0]);
     }
 
     #[test]
@@ -117,11 +114,7 @@ mod tests {
                 ("execblock/mode", "enforce"),
                 (mode, "audit"),
             ];
-            let annotations = annotations
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
-            let spec = spec(&annotations, name).unwrap().unwrap();
-            assert_eq!(spec.mode, annotation::Mode::Audit);
+            assert_eq!(values(&annotations, name).unwrap(), ["id", "audit"]);
         }
     }
 
@@ -131,12 +124,16 @@ mod tests {
             ("execblock/deny", "id"),
             ("execblock/deny.container.web", "whoami"),
         ];
-        let error = denied(&scoped, "").unwrap_err().to_string();
+        let error = values(&scoped, "").unwrap_err().to_string();
         assert!(error.contains("execblock/deny.container.web"), "{error}");
-        // No name after it: no scope, and no key that we know.
-        let unknown = denied(&[("execblock/deny.container.", "id")], "web");
-        assert!(matches!(unknown, Err(ScopeError::Annotation(_))));
-        let dotted = denied(&[("execblock/deny.container.a.container.web", "id")], "web");
-        assert!(matches!(dotted, Err(ScopeError::Annotation(_))));
+        // No name after it: no scope, and a key that nobody knows.
+        for key in [
+            "execblock/deny.container.",
+            "execblock/deny.container.a.container.web",
+        ] {
+            let annotations = of(&[(key, "id")]);
+            let holding = holding(&annotations, "web").unwrap();
+            assert!(!crate::annotation::KEYS.contains(&holding[0].key), "{key}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use execblock::{
     annotation::{self, Spec},
     bind::{Binder, Unbound},
     cgroup::{CgroupError, Init},
+    node::{Node, SpecError},
     oci::{Config, Container, OciError, State},
-    scope::ScopeError,
 };
 
 /// Why an annotated container is refused. Fails closed, with nothing half-done.
@@ -17,9 +17,9 @@ pub enum Refusal {
     /// What describes it was not understood.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// Its annotations were not understood.
+    /// What holds for it can't be told.
     #[error(transparent)]
-    Scope(#[from] ScopeError),
+    Spec(#[from] SpecError),
     /// Neither runtime nor bundle tell whether it is annotated.
     #[error("it can't be told whether it is annotated: {0}")]
     Unknown(String),
@@ -58,7 +58,7 @@ pub fn describe(state: State) -> Result<Container, Refusal> {
     }
 }
 
-/// Binds a container. `false`: it has no annotation of ours, nothing was touched.
+/// Binds a container. `false`: nothing holds for it, and nothing was touched.
 ///
 /// # Errors
 ///
@@ -67,27 +67,40 @@ pub fn bind(container: &Container) -> Result<bool, Refusal> {
     let Some(spec) = wanted(container)? else {
         return Ok(false);
     };
+    bind_to(container, &spec)?;
+    Ok(true)
+}
+
+/// Binds a container to what holds for it.
+///
+/// # Errors
+///
+/// The caller refuses it.
+pub fn bind_to(container: &Container, spec: &Spec) -> Result<(), Refusal> {
     let init = Init {
         pid: container.pid,
         cgroups_path: container.cgroups_path.as_deref(),
         root: container.root.as_deref(),
     };
-    Binder::new()?.bind_container(&container.owner, init, &spec)?;
-    Ok(true)
+    Binder::new()?.bind_container(&container.owner, init, spec)?;
+    Ok(())
 }
 
-/// What its annotations ask for, and `None` where nothing.
+/// What its annotations, and defaults of this node, ask for; `None` where nothing.
 ///
 /// # Errors
 ///
 /// Where they are not understood, or this process can't do it.
 pub fn wanted(container: &Container) -> Result<Option<Spec>, Refusal> {
-    let Some(spec) = container.spec()? else {
+    let Some(spec) = container.spec(&Node::default())? else {
         return Ok(None);
     };
     // Before any file is made: a user's container leaves nothing behind.
     match not_root() {
-        Some(who) => Err(Refusal::NotRoot(first_key(container), who)),
+        Some(who) if container.is_annotated() => Err(Refusal::NotRoot(first_key(container), who)),
+        // Open: the defaults are for root's containers, and this one asks for
+        // nothing.
+        Some(_) => Ok(None),
         None => Ok(Some(spec)),
     }
 }

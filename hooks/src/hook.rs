@@ -10,7 +10,7 @@ use crate::bind::{self, Left, Refusal};
 /// What the hook found to do.
 #[derive(Debug)]
 pub enum Done {
-    /// No annotation of ours: nothing was touched.
+    /// Nothing holds for it: nothing was touched.
     NotOurs,
     /// The container runs its programs under its rules.
     Bound,
@@ -69,16 +69,16 @@ pub fn run(input: impl Read) -> Result<Done, HookError> {
     // Where a runtime's mount of it is not seen here, the process may be there
     // already.
     container.root = container.root.filter(|root| root.is_dir());
-    if !container.is_annotated() {
+    let Some(spec) = bind::wanted(&container).map_err(refused)? else {
         return Ok(Done::NotOurs);
-    }
+    };
     // crun says "created" where the specification has "creating".
     if !matches!(status.as_str(), "creating" | "created" | "stopped") {
         // Closed: the container runs or will run, and nothing else binds it.
         return Err(HookError::Stage { who, status });
     }
-    let bound = bind::bind(&container).map_err(refused)?;
-    Ok(if bound { Done::Bound } else { Done::NotOurs })
+    bind::bind_to(&container, &spec).map_err(refused)?;
+    Ok(Done::Bound)
 }
 
 /// Where runc restores a container it gives createRuntime hooks the status of a

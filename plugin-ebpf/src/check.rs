@@ -9,10 +9,10 @@ use plugin_common::{
 };
 
 use crate::{
-    applet,
+    applet::{self, UNREADABLE_ARGUMENTS},
     container::{self, Found},
     drift,
-    field::{Bprm, File, Mapping, Place, Task},
+    field::{Bprm, File, Mapping, Origin, Place, Task},
     lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
     report::{self, Name, Told},
 };
@@ -93,9 +93,7 @@ pub fn mapped(file: &File, mechanism: u32) -> bool {
     };
     let mut case = Case::new(&found);
     if !case.file(file) && found.container.drift != DRIFT_OFF {
-        case.findings.drifted = u32::from(drift::mapping(&found, file.origin(), || {
-            case.listed_place(file.place())
-        }));
+        case.mapping(&file.origin(), file.place());
     }
     case.name.source = Source::Mapped;
     case.conclude(mechanism)
@@ -113,9 +111,7 @@ pub fn protected(mapping: &Mapping, mechanism: u32) -> bool {
     let mut case = Case::new(&found);
     let place = file.users_place(found.container.root_dev);
     if !case.place_by_name(&place) && found.container.drift != DRIFT_OFF {
-        let origin = place.as_ref().and_then(Place::origin);
-        case.findings.drifted =
-            u32::from(drift::mapping(&found, origin, || case.listed_place(place)));
+        case.mapping(&place.as_ref().and_then(Place::origin), place);
     }
     case.name.source = Source::Mapped;
     case.conclude(mechanism)
@@ -318,6 +314,16 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Asks drift about a mapping.
+    #[inline(always)]
+    fn mapping(&mut self, origin: &Option<Origin>, place: Option<Place>) {
+        if drift::is_runtimes_mapping(self.found, origin) {
+            return;
+        }
+        let listed = self.listed_place(place);
+        self.findings.drifted = u32::from(drift::drifted(self.found, origin, listed));
+    }
+
     /// Whether the allow-list has the file by its name. What can't be read is
     /// not in it, which fails closed, and is counted.
     #[inline(always)]
@@ -387,8 +393,6 @@ impl<'a> Case<'a> {
         refused
     }
 }
-
-use applet::UNREADABLE_ARGUMENTS;
 
 /// Whether an answer of an allow-list is a rule.
 #[inline(always)]

@@ -38,13 +38,11 @@ pub fn drifted(found: &Found, origin: &Option<Origin>, listed: bool) -> bool {
     }
 }
 
-/// The same of an executable mapping.
+/// Whether it is the container's runtime on its way into the container that maps
+/// one of its own files, or of the libraries that it is linked with.
 #[inline(always)]
-pub fn mapping(found: &Found, origin: Option<Origin>, listed: impl FnOnce() -> bool) -> bool {
-    if is_runtime(found) && is_elsewhere(found.container, &origin, true) {
-        return false;
-    }
-    drifted(found, &origin, listed())
+pub fn is_runtimes_mapping(found: &Found, origin: &Option<Origin>) -> bool {
+    is_runtime(found) && is_elsewhere(found.container, origin, true)
 }
 
 /// Whether the container's runtime executes itself on its way into the container

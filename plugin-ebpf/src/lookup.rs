@@ -25,6 +25,9 @@ use crate::{
 /// The answer where memory could not be read.
 pub const UNREADABLE: u64 = 1 << 32;
 
+/// The answer of [`component_rule`] where a name could not be read.
+const UNREADABLE_COMPONENT: u64 = u64::MAX;
+
 /// [`name_rule`]: the address is in the process's memory.
 pub const USER: u64 = 1;
 /// [`name_rule`]: of a path, its last component.
@@ -75,20 +78,20 @@ pub extern "C" fn name_rule(policy: u64, kinds: u64, address: u64, len: u64, how
         (KIND_ALLOW_NAME, KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX)
     };
     if kinds & (1 << exact) != 0 {
-        let rule = in_force(&edge(key, exact, 0, taken));
+        let rule = or_none(edge(key, exact, 0, taken));
         if rule != 0 {
             return rule;
         }
     }
     if kinds & (1 << prefix) != 0 {
-        let rule = in_force(&glob(key, prefix, taken));
+        let rule = or_none(glob(key, prefix, taken));
         if rule != 0 {
             return rule;
         }
     }
     if kinds & (1 << suffix) != 0 {
         reverse(&mut key.name, taken);
-        return in_force(&glob(key, suffix, taken));
+        return or_none(glob(key, suffix, taken));
     }
     0
 }
@@ -108,14 +111,16 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
         let Some(len) = read(&mut key.name, piece, how) else {
             return UNREADABLE;
         };
-        let found = edge(key, KIND_REQUESTED, node, len);
-        if len < NAME_MAX as u32 {
-            return in_force(&found);
-        }
-        if found.next == 0 {
+        let Some(found) = edge(key, KIND_REQUESTED, node, len) else {
             return 0;
+        };
+        if len < NAME_MAX as u32 {
+            return in_force(found);
         }
         node = found.next;
+        if node == 0 {
+            return 0;
+        }
         piece += NAME_MAX as u64;
         pieces += 1;
     }
@@ -128,33 +133,30 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -> u64 {
-    let mut slot = MaybeUninit::uninit();
-    let key = empty_key(&mut slot);
-    key.policy = policy as u32;
     let mut place = Place { dentry, vfsmount };
-    // The edge taken last. 0 is where an automaton starts, and what an edge that
-    // leads nowhere says; only the former goes on.
-    let mut found = RuleValue::NONE;
+    // 0 is where an automaton starts, and what an edge that leads nowhere says;
+    // only the former goes on.
+    let mut found = 0;
     let mut goes_on = true;
     let mut steps = 0;
     while steps < STEPS {
         steps += 1;
         match place.step() {
             None => return UNREADABLE,
-            Some(Step::Root) => return in_force(&found),
+            Some(Step::Root) => return rule(found),
             Some(Step::Mount(point)) => place = point,
             Some(Step::Up(above)) => {
                 if !goes_on {
                     return 0;
                 }
-                let Some(len) = component(key, &place) else {
+                found = component_rule(policy, kind, next(found), place.dentry);
+                if found == UNREADABLE_COMPONENT {
                     return UNREADABLE;
-                };
-                found = edge(key, kind as u32, found.next, len);
-                goes_on = found.next != 0;
-                if !goes_on && found.rule == 0 {
+                }
+                if found == 0 {
                     return 0;
                 }
+                goes_on = next(found) != 0;
                 place = above;
             }
         }
@@ -170,11 +172,8 @@ pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn dir_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -> u64 {
-    let mut slot = MaybeUninit::uninit();
-    let key = empty_key(&mut slot);
-    key.policy = policy as u32;
-    // The root itself is an empty name.
-    let root = in_force(&edge(key, kind as u32, 0, 0));
+    // The root itself is a component without a name.
+    let root = rule(component_rule(policy, kind, 0, 0));
     if root != 0 {
         return root;
     }
@@ -189,27 +188,63 @@ pub extern "C" fn dir_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -
     let mut level = 0;
     // The last component is the file.
     while level < PATH_COMPONENTS_MAX as u64 && level + 1 < depth {
-        let dentry = ancestor(dentry, vfsmount, depth - 1 - level);
-        // Of an ancestor only the name is asked for.
+        let above = ancestor(dentry, vfsmount, depth - 1 - level);
+        if above == 0 {
+            return UNREADABLE;
+        }
+        let found = component_rule(policy, kind, node, above);
+        if found == UNREADABLE_COMPONENT {
+            return UNREADABLE;
+        }
+        node = next(found);
+        if rule(found) != 0 || node == 0 {
+            return rule(found);
+        }
+        level += 1;
+    }
+    0
+}
+
+/// Follows the edge from `node` that reads the name of a dentry, or no name where
+/// there is none: the rule that is complete with it and, in the upper half, the
+/// node that it leads to. 0 where there is no edge, or [`UNREADABLE_COMPONENT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn component_rule(policy: u64, kind: u64, node: u64, dentry: u64) -> u64 {
+    let mut slot = MaybeUninit::uninit();
+    let key = empty_key(&mut slot);
+    key.policy = policy as u32;
+    let mut len = 0;
+    if dentry != 0 {
+        // Of a place only the name is asked for.
         let place = Place {
             dentry,
             vfsmount: 0,
         };
-        if dentry == 0 {
-            return UNREADABLE;
-        }
-        let Some(len) = component(key, &place) else {
-            return UNREADABLE;
+        let Some(address) = place.name() else {
+            return UNREADABLE_COMPONENT;
         };
-        let found = edge(key, kind as u32, node, len);
-        let rule = in_force(&found);
-        if rule != 0 || found.next == 0 {
-            return rule;
-        }
-        node = found.next;
-        level += 1;
+        let Some(taken) = field::kernel_string(&mut key.name, address) else {
+            return UNREADABLE_COMPONENT;
+        };
+        len = taken;
     }
-    0
+    match edge(key, kind as u32, node as u32, len) {
+        Some(found) => u64::from(found.next) << 32 | in_force(found),
+        None => 0,
+    }
+}
+
+/// The rule in an answer of [`component_rule`].
+#[inline(always)]
+fn rule(found: u64) -> u64 {
+    found & 0xffff_ffff
+}
+
+/// The node in an answer of [`component_rule`].
+#[inline(always)]
+fn next(found: u64) -> u64 {
+    found >> 32
 }
 
 /// Components of the path; [`DEEP_STEPS`] where there are more steps to the root.
@@ -257,13 +292,6 @@ pub extern "C" fn ancestor(dentry: u64, vfsmount: u64, components: u64) -> u64 {
         }
     }
     0
-}
-
-/// Reads the name of a component; its length.
-#[inline(always)]
-fn component(key: &mut RuleKey, place: &Place) -> Option<u32> {
-    clear(key);
-    field::kernel_string(&mut key.name, place.name()?)
 }
 
 #[inline(always)]
@@ -328,23 +356,29 @@ fn in_force(value: &RuleValue) -> u64 {
     }
 }
 
-/// Follows one edge; zeros where there is none.
+/// The rule that is complete with what was found.
 #[inline(always)]
-fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> RuleValue {
-    key.kind = kind;
-    key.node = node;
-    key.len = len;
-    // SAFETY: the entry may be replaced or deleted meanwhile; it is copied, and
-    // each value of it is a valid RuleValue.
-    match unsafe { RULES.get(&*key) } {
-        Some(value) => *value,
-        None => RuleValue::NONE,
+fn or_none(found: Option<&RuleValue>) -> u64 {
+    match found {
+        Some(value) => in_force(value),
+        None => 0,
     }
 }
 
-/// The longest glob that the name begins with; zeros where there is none.
+/// Follows one edge.
 #[inline(always)]
-fn glob(key: &mut RuleKey, kind: u32, len: u32) -> RuleValue {
+fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> Option<&'static RuleValue> {
+    key.kind = kind;
+    key.node = node;
+    key.len = len;
+    // SAFETY: the entry may be replaced or deleted meanwhile; its memory stays
+    // while the program runs, and each value of it is a valid RuleValue.
+    unsafe { RULES.get(&*key) }
+}
+
+/// The longest glob that the name begins with.
+#[inline(always)]
+fn glob(key: &mut RuleKey, kind: u32, len: u32) -> Option<&'static RuleValue> {
     let counted = if len > GLOB_MAX as u32 {
         GLOB_MAX as u32
     } else {
@@ -354,10 +388,7 @@ fn glob(key: &mut RuleKey, kind: u32, len: u32) -> RuleValue {
     // The length's place is where the trie's key has its bits.
     key.len = GlobKey::BITS_BEFORE_NAME + 8 * counted;
     let from: *const u32 = &raw const key.len;
-    match GLOBS.longest(from.cast()) {
-        Some(value) => *value,
-        None => RuleValue::NONE,
-    }
+    GLOBS.longest(from.cast())
 }
 
 /// Turns the name around in place.

@@ -104,7 +104,7 @@ definition!(
 impl<const MAX: usize> Globs<MAX> {
     /// The entry with the longest text that the key's begins with.
     #[inline(always)]
-    pub fn longest(&self, key: *const GlobKey) -> Option<&RuleValue> {
+    pub fn longest(&self, key: *const GlobKey) -> Option<&'static RuleValue> {
         // SAFETY: the key is as long as the map's keys, and the value that comes
         // back lives as long as the program runs.
         unsafe {

@@ -2,15 +2,17 @@
 //! what it knows.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::mpsc::Receiver,
     time::Instant,
 };
 
 use execblock::{
-    annotation::{self, Annotation},
+    annotation::Annotation,
     bind::{Binder, Unbound},
     cgroup::{Cgroup, Init},
+    config::Subject,
+    node::Node,
     policy::rule_id,
     record::{Owner, Record},
     site::Namespaces,
@@ -31,6 +33,8 @@ pub(crate) struct Start {
     pub(crate) runtime: Namespaces,
     /// Key as written, key without scope, value.
     pub(crate) annotations: Vec<(String, String, String)>,
+    /// Labels of its pod.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// All that can happen.
@@ -111,7 +115,8 @@ impl Daemon {
     fn start(&mut self, start: &Start) -> Result<(), String> {
         let began = Instant::now();
         match self.bind(start) {
-            Ok(cgroup) => {
+            Ok(None) => Ok(()),
+            Ok(Some(cgroup)) => {
                 log::info!(
                     "bound {}: cgroup {} ({}) in {:?}",
                     start.owner.describe(),
@@ -131,7 +136,8 @@ impl Daemon {
         }
     }
 
-    fn bind(&mut self, start: &Start) -> Result<Cgroup, String> {
+    /// `None`: nothing holds for it, and nothing was touched.
+    fn bind(&mut self, start: &Start) -> Result<Option<Cgroup>, String> {
         let annotations = start
             .annotations
             .iter()
@@ -140,9 +146,16 @@ impl Daemon {
                 key,
                 value,
             });
-        let spec = annotation::parse(annotations)
-            .map_err(|error| error.to_string())?
-            .ok_or("no annotation of ours holds")?;
+        let subject = Subject {
+            namespace: &start.owner.namespace,
+            labels: Some(&start.labels),
+        };
+        let spec = Node::default()
+            .spec(annotations, subject)
+            .map_err(|error| error.to_string())?;
+        let Some(spec) = spec else {
+            return Ok(None);
+        };
         let init = Init {
             pid: start.pid,
             cgroups_path: Some(start.cgroups_path.as_str()).filter(|path| !path.is_empty()),
@@ -159,7 +172,7 @@ impl Daemon {
             // It is bound; only reports of it will lack its name.
             Err(error) => log::warn!("{error}"),
         }
-        Ok(cgroup)
+        Ok(Some(cgroup))
     }
 
     /// An entry that can't be removed stays until it is collected: that fails
@@ -205,6 +218,7 @@ impl Daemon {
                 .values()
                 .any(|record| record.owner.container == start.owner.container);
             match self.bind(start) {
+                Ok(None) => {}
                 Ok(_) if bound => {}
                 Ok(_) => {
                     late += 1;

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError, mpsc::Sender},
 };
 
-use execblock::{record::Owner, site::Namespaces};
+use execblock::{node::Node, record::Owner, site::Namespaces};
 use nri::{
     ConnectionEvent, Events, HandlerResult, Runtime,
     annotation::Annotations,
@@ -20,6 +20,7 @@ use crate::daemon::{Event, Start};
 #[derive(Debug)]
 pub(crate) struct Plugin {
     daemon: Sender<Event>,
+    node: Node,
     /// Name of the runtime that is connected.
     engine: Mutex<String>,
     /// Its namespaces.
@@ -30,6 +31,7 @@ impl Plugin {
     pub(crate) fn new(daemon: Sender<Event>) -> Self {
         Self {
             daemon,
+            node: Node::default(),
             engine: Mutex::default(),
             namespaces: Mutex::default(),
         }
@@ -79,7 +81,8 @@ impl Plugin {
                 )
             })
             .collect();
-        if annotations.is_empty() {
+        // Defaults hold for containers without annotations too.
+        if annotations.is_empty() && !self.node.has_config() {
             return None;
         }
         let engine = self
@@ -103,6 +106,7 @@ impl Plugin {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
             annotations,
+            labels: pod.labels.clone().into_iter().collect(),
         })
     }
 }
@@ -151,7 +155,7 @@ impl nri::Plugin for Plugin {
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
-        // Nothing of ours on it: not looked at any further.
+        // Nothing can hold for it: not looked at any further.
         let Some(start) = self.start(&pod, &container) else {
             return Ok(());
         };

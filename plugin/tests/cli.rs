@@ -21,7 +21,8 @@ fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
         ),
         ("who\u{7}ami", "control character"),
         ("", "empty list"),
-        ("python*", "this version has no patterns"),
+        ("pyt*on", "'*' in the middle"),
+        ("@nothing", "unknown group"),
     ] {
         execblock()
             .args(["run", "--deny", list, "--", "true"])
@@ -60,6 +61,47 @@ fn a_bad_order_is_a_usage_error_and_looks_for_no_container() {
             .code(2)
             .stdout("")
             .stderr(contains(message));
+    }
+}
+
+#[test]
+fn run_wants_a_list_or_drift() {
+    for (arguments, message) in [
+        (&["run", "--", "true"][..], "--deny"),
+        (
+            &["run", "--drift", "off", "--", "true"],
+            "--drift off: nothing would be refused",
+        ),
+        (
+            &["run", "--drift", "on", "--", "true"],
+            "expected deny, audit or off",
+        ),
+        (&["run", "--allow", "./id", "--", "true"], "--allow: item 1"),
+        (&["run", "--allow", "", "--", "true"], "--allow: empty list"),
+    ] {
+        execblock()
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains(message));
+    }
+}
+
+#[test]
+fn why_never_says_denied_where_it_failed() {
+    for arguments in [
+        &["why"][..],
+        &["why", "web"],
+        &["why", "cgroup:/no/such", "id"],
+        &["why", "no-such-container", "id"],
+    ] {
+        execblock()
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains("execblock").or(contains("Usage")));
     }
 }
 

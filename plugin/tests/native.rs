@@ -5,6 +5,9 @@
 //! the test says so and counts as skipped by name; it never passes silently on
 //! a machine that has protection to show.
 
+#[path = "native/why.rs"]
+mod why;
+
 use std::{
     fs,
     io::{self, BufRead as _, BufReader},
@@ -54,6 +57,14 @@ const CASES: &[Case] = &[
     ("rule_ends_by_itself", rule_ends_by_itself),
     ("change_leaves_no_gap", change_leaves_no_gap),
     ("command_is_in_the_status", command_is_in_the_status),
+    ("why_says_what_happens", why::says_what_happens),
+    ("why_knows_an_allow_list", why::knows_an_allow_list),
+    ("why_knows_drift", why::knows_drift),
+    ("why_changes_nothing", why::changes_nothing),
+    (
+        "allow_adds_to_an_allow_list",
+        why::allow_adds_to_an_allow_list,
+    ),
 ];
 
 fn main() {
@@ -276,7 +287,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 2"),
+            err.contains("ABI version 99, expected 3"),
             "{arguments:?}: {err}"
         );
     }
@@ -302,13 +313,31 @@ fn full_map_is_refused() -> Result<(), Failed> {
 
 /// A cgroup with a process in it, as any engine makes one.
 struct Running {
+    place: Place,
+    child: Child,
+}
+
+impl std::ops::Deref for Running {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// A cgroup: its directory, and its path in the hierarchy.
+struct Place {
     dir: PathBuf,
     path: String,
-    child: Child,
 }
 
 impl Running {
     fn new(name: &str) -> Result<Self, Failed> {
+        Self::with(name, |_| {})
+    }
+
+    /// With a process as `configure` makes it.
+    fn with(name: &str, configure: impl FnOnce(&mut Command)) -> Result<Self, Failed> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let mount = mounts
             .lines()
@@ -321,10 +350,14 @@ impl Running {
         fs::create_dir_all(&dir)?;
         let mut command = Command::new("sleep");
         command.arg("1000");
+        configure(&mut command);
         let child = joining(&mut command, &dir).spawn()?;
-        Ok(Self { dir, path, child })
+        let place = Place { dir, path };
+        Ok(Self { place, child })
     }
+}
 
+impl Place {
     fn query(&self) -> String {
         format!("cgroup:{}", self.path)
     }

@@ -13,10 +13,10 @@ use aya::{Btf, Ebpf, maps::Map};
 use aya_obj::{
     Function, Object,
     btf::BtfKind,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_info, bpf_prog_type},
 };
 
-use super::{KernelError, Maps, chain, load::OBJECT};
+use super::{KernelError, Maps, chain, load::OBJECT, maps::RULES};
 
 /// Of the verifier's log, when it refuses the program.
 const LOG_BYTES: usize = 1 << 20;
@@ -48,12 +48,13 @@ fn try_attach(
 ) -> Result<OwnedFd, Reason> {
     let target_id = btf.id_by_type_name_kind(target, BtfKind::Func)?;
     let (function, license) = relocated(ebpf, maps, name)?;
-    let program = match load(name, &function, &license, target_id, None) {
+    let types = object_types(maps)?;
+    let program = match load(name, &function, &license, target_id, &types, None) {
         Ok(program) => program,
         Err(error) => {
             let mut log = vec![0_u8; LOG_BYTES];
             // Asked again, this time for the reason.
-            match load(name, &function, &license, target_id, Some(&mut log)) {
+            match load(name, &function, &license, target_id, &types, Some(&mut log)) {
                 Ok(program) => program,
                 Err(_) => return Err(format!("{error}{}", last_lines(&log)).into()),
             }
@@ -95,7 +96,9 @@ fn relocated(
     object
         .relocate_maps(known.into_iter(), &text)
         .map_err(|error| chain(&error))?;
-    object.relocate_calls(&text).map_err(|error| chain(&error))?;
+    object
+        .relocate_calls(&text)
+        .map_err(|error| chain(&error))?;
     let program = object
         .programs
         .get(name)
@@ -107,11 +110,27 @@ fn relocated(
     Ok((function.clone(), program.license.clone()))
 }
 
+/// The object's types, which the kernel has since the maps were made.
+fn object_types(maps: &Maps) -> Result<OwnedFd, Reason> {
+    let map = maps.fd(RULES).ok_or("the object has no map of rules")?;
+    // SAFETY: all bytes zero is a valid value of both.
+    let (mut attr, mut info): (bpf_attr, bpf_map_info) = unsafe { mem::zeroed() };
+    attr.info.bpf_fd = map.as_raw_fd().cast_unsigned();
+    attr.info.info = (&raw mut info) as u64;
+    attr.info.info_len = u32::try_from(size_of::<bpf_map_info>())?;
+    bpf_raw(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: as above; the fields are those of BPF_BTF_GET_FD_BY_ID.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = info.btf_id;
+    Ok(bpf(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr)?)
+}
+
 fn load(
     name: &str,
     function: &Function,
     license: &CStr,
     target: u32,
+    types: &OwnedFd,
     log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
     // SAFETY: all bytes zero is a valid attribute.
@@ -129,6 +148,13 @@ fn load(
     for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(room)) {
         *to = from.cast_signed();
     }
+    // With the types of its functions the verifier goes once through those that
+    // are global, and without them anew for each call.
+    let functions = function.func_info.func_info_bytes();
+    load.prog_btf_fd = fd_number(types);
+    load.func_info = functions.as_ptr() as u64;
+    load.func_info_cnt = u32::try_from(function.func_info.len()).unwrap_or(0);
+    load.func_info_rec_size = u32::try_from(function.func_info_rec_size).unwrap_or(0);
     if let Some(log) = log {
         load.log_level = 1;
         load.log_buf = log.as_mut_ptr() as u64;

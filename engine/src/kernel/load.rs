@@ -131,7 +131,10 @@ impl Programs {
             .map_max_entries("containers", capacity.containers)
             .map_max_entries("policies", capacity.containers)
             .map_max_entries("rules", capacity.rules)
-            .map_max_entries("globs", capacity.rules.div_ceil(RULES_DEFAULT / GLOBS_DEFAULT))
+            .map_max_entries(
+                "globs",
+                capacity.rules.div_ceil(RULES_DEFAULT / GLOBS_DEFAULT),
+            )
             .map_max_entries("hits", capacity.containers.max(HITS_DEFAULT))
             // aya has no type for the storage in tasks, which only programs use.
             .allow_unsupported_maps()

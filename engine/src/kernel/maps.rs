@@ -42,7 +42,7 @@ pub enum MapError {
 }
 
 const CONTAINERS: &str = "containers";
-const RULES: &str = "rules";
+pub(super) const RULES: &str = "rules";
 const GLOBS: &str = "globs";
 const POLICIES: &str = "policies";
 const CONFIG: &str = "config";

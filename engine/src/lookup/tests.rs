@@ -205,9 +205,8 @@ fn a_record_does_not_say_that_a_container_runs_whose_engine_says_no() {
         },
         cgroup: 7,
         path: "/x".into(),
-        deny: Vec::new(),
         mode: "enforce".into(),
-        orders: BTreeMap::new(),
+        ..crate::record::Record::default()
     };
     let records = Records::below(&sources.run_dir);
     records.write(&record(id('a'), "old")).unwrap();

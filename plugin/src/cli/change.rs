@@ -26,8 +26,8 @@ use super::{
 pub(crate) struct Deny {
     /// The container.
     container: String,
-    /// Names or absolute paths.
-    #[arg(required = true, value_name = "PROGRAM")]
+    /// Items of a list, as in the annotations.
+    #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
     /// End by itself after this time, such as 10m or 1h30m.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -36,17 +36,19 @@ pub(crate) struct Deny {
     target: target::TargetArgs,
 }
 
-/// Lift what denies programs in a container that runs, for good or for a time.
+/// Lift what denies programs in a container that runs, or add them to its
+/// allow-list, for good or for a time.
 ///
-/// A program is named as the rule that denies it is written.
+/// What is denied is named as the rule that denies it is written, and lifted.
+/// What is not denied is added to the allow-list of a container that has one.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Allow {
     /// The container, as for deny.
     container: String,
-    /// Names or absolute paths.
-    #[arg(required = true, value_name = "PROGRAM")]
+    /// Items of a list, as in the annotations.
+    #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
-    /// Deny again after this time, such as 10m or 1h30m.
+    /// Back to what was before after this time, such as 10m or 1h30m.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     #[command(flatten)]
@@ -137,14 +139,52 @@ fn said(who: &str, change: &Change, record: Option<&Record>) -> String {
         Until::Cleared => String::new(),
         Until::At(at) => format!(" until {}", super::time(*at)),
     };
-    let left = match record {
-        None => "no rule holds".to_owned(),
-        Some(record) if record.deny.is_empty() => String::new(),
-        Some(record) => format!("its annotations deny {}", record.deny.join(", ")),
-    };
+    let left = record.map_or_else(|| "no rule holds".to_owned(), left);
     match change {
         Change::Deny(rules, until) => format!("{who}: denied {}{}", listed(rules), end(until)),
-        Change::Allow(rules, until) => format!("{who}: allowed {}{}", listed(rules), end(until)),
+        Change::Allow(rules, until) => {
+            let said = allowed(rules, record);
+            format!("{who}: {said}{}", end(until))
+        }
         Change::Clear => format!("{who}: {left}"),
+    }
+}
+
+/// What holds without any order.
+fn left(record: &Record) -> String {
+    let mut parts = Vec::new();
+    if !record.deny.is_empty() {
+        parts.push(format!("deny {}", record.deny.join(", ")));
+    }
+    if !record.allow.is_empty() {
+        parts.push(format!("allow only {}", record.allow.join(", ")));
+    }
+    if !record.drift.is_empty() {
+        parts.push(format!("set drift={}", record.drift));
+    }
+    format!("its annotations {}", parts.join("; "))
+}
+
+/// What `allow` came to: what the allow-list has by an order, and the rest, of which
+/// what denied it is lifted.
+fn allowed(rules: &[Rule], record: Option<&Record>) -> String {
+    let is_listed = |rule: &&Rule| {
+        let orders = record.map(|record| &record.orders);
+        let order = orders.and_then(|orders| orders.get(&rule.to_string()));
+        order.is_some_and(|order| order.list.is_some())
+    };
+    let (by_list, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_listed);
+    let joined = |rules: &[&Rule]| {
+        let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        rules.join(", ")
+    };
+    match (others.is_empty(), by_list.is_empty()) {
+        (_, true) => format!("allowed {}", joined(&others)),
+        (true, false) => format!("allowed {} by its allow-list", joined(&by_list)),
+        (false, false) => format!(
+            "allowed {}, and {} by its allow-list",
+            joined(&others),
+            joined(&by_list)
+        ),
     }
 }

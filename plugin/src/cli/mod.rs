@@ -2,6 +2,8 @@
 
 mod change;
 mod doctor;
+mod groups;
+mod lint;
 mod load;
 mod nri;
 mod run;
@@ -9,6 +11,7 @@ mod setup;
 mod status;
 mod target;
 mod unload;
+mod why;
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
@@ -44,6 +47,9 @@ enum Command {
     Allow(change::Allow),
     Clear(change::Clear),
     Status(status::Args),
+    Why(why::Args),
+    Lint(lint::Args),
+    Groups(groups::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
@@ -129,6 +135,9 @@ impl Cli {
             Command::Allow(args) => change::allow(&args),
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
+            Command::Why(args) => why::run(&args),
+            Command::Lint(args) => lint::run(&args),
+            Command::Groups(args) => groups::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),

@@ -1,6 +1,7 @@
 //! `execblock run`: one command under rules, without any engine.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt as _,
@@ -10,10 +11,10 @@ use std::{
 
 use clap::Args as ClapArgs;
 use execblock::{
-    annotation::{self, Mode},
+    annotation::{self, Drift, Mode, Rule},
     bind::Binder,
     cgroup::{Scratch, SpawnError},
-    order::{Change, Orders, Until},
+    order::Orders,
     record::Owner,
     setup::{Options, Setup},
 };
@@ -34,13 +35,25 @@ const CGROUP_PREFIX: &str = "execblock-run-";
 
 /// Run a command that can't execute some programs, it and all it starts.
 ///
+/// One of --deny, --allow and --drift is needed. --allow is asked about the command
+/// itself too.
+///
 /// The exit status is the command's; 128 and the signal's number where it was
 /// killed; 126 where it can't be executed, 127 where it was not found.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Names or absolute paths, split by commas or spaces. May be repeated.
-    #[arg(long, value_name = "LIST", required = true)]
+    /// Programs that may not be executed: a list as in the annotation
+    /// execblock/deny. May be repeated.
+    #[arg(long, value_name = "LIST", required_unless_present_any = ["allow", "drift"])]
     deny: Vec<String>,
+    /// The only programs that may be executed: a list as in execblock/allow. May be
+    /// repeated.
+    #[arg(long, value_name = "LIST")]
+    allow: Vec<String>,
+    /// What becomes of files that did not come with the root file system, an
+    /// overlay: deny, audit (run and report) or off.
+    #[arg(long, value_name = "MODE", value_parser = drift)]
+    drift: Option<Drift>,
     /// Let denied programs run and report them.
     #[arg(long)]
     audit: bool,
@@ -53,9 +66,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let list = args.deny.join(",");
-    let rules = annotation::parse_list(&list)
-        .map_err(|error| Failure::new(USAGE, format!("--deny: {error}")))?;
+    let orders = orders(args)?;
+    let drift = args.drift.unwrap_or_default();
+    if orders.is_empty() && drift == Drift::Off {
+        return Err(Failure::new(
+            USAGE,
+            "--drift off: nothing would be refused, expected --deny or --allow beside it",
+        ));
+    }
     let mode = if args.audit {
         Mode::Audit
     } else {
@@ -84,9 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             engine: ENGINE.to_owned(),
             ..Owner::default()
         };
-        let deny = Change::Deny(rules.into_iter().collect(), Until::Cleared);
-        let orders = Orders::default().after(None, &deny, 0)?;
-        binder.bind_own(&owner, scratch.cgroup(), &orders, mode)?;
+        binder.bind_own(&owner, scratch.cgroup(), &orders, mode, drift)?;
         let result = supervise(&scratch, program, arguments);
         finish(&binder, &scratch, &owner);
         result
@@ -96,6 +112,27 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         log::warn!("{error}");
     }
     result
+}
+
+/// The lists of the command line.
+fn orders(args: &Args) -> Result<Orders, Failure> {
+    let list = |option: &str, lists: &[String]| -> Result<BTreeSet<Rule>, Failure> {
+        if lists.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        annotation::parse_list(&lists.join(","))
+            .map_err(|error| Failure::new(USAGE, format!("{option}: {error}")))
+    };
+    let deny = list("--deny", &args.deny)?;
+    let allow = list("--allow", &args.allow)?;
+    Ok(Orders::of_command(deny, allow))
+}
+
+/// `--drift`
+fn drift(text: &str) -> Result<Drift, String> {
+    let mut all = Drift::ALL.into_iter();
+    all.find(|drift| drift.name() == text)
+        .ok_or_else(|| format!("unknown mode {text:?}, expected deny, audit or off"))
 }
 
 fn file_name(program: &OsString) -> String {

@@ -8,11 +8,11 @@ use execblock::{
     clock,
     kernel::PinError,
     lookup::Found,
-    order::{Line, Origin},
+    order::{In, Line, Origin},
     policy::rule_id,
     record::{Owner, RecordError},
 };
-use plugin_common::{Hit, MODE_AUDIT};
+use plugin_common::{DRIFT_AUDIT, DRIFT_OFF, Hit, MODE_AUDIT, RULE_DRIFT, RULE_UNLISTED};
 use serde::Serialize;
 
 use super::{FAILED, Failure, span, target, time};
@@ -43,6 +43,12 @@ struct Shown {
     path: String,
     /// `enforce` or `audit`; empty where it is not bound.
     mode: &'static str,
+    /// `off`, `audit` or `deny`; empty where it is not bound.
+    drift: &'static str,
+    /// Programs that no item of its allow-list held for.
+    unlisted: u64,
+    /// Programs and libraries that did not come with its image.
+    drifted: u64,
     /// Whether its rules hold.
     bound: bool,
     /// Since when: RFC 3339.
@@ -58,8 +64,10 @@ struct Shown {
 /// One rule of a container.
 #[derive(Debug, Serialize)]
 struct ShownRule {
+    /// `deny` or `allow`.
+    list: In,
     rule: String,
-    /// `annotation` or `command-line`.
+    /// `annotation`, `command-line`, `profile:NAME` or `default:NAME`.
     origin: Origin,
     /// Whether it is in force now.
     holds: bool,
@@ -138,6 +146,9 @@ fn unprotected(args: &target::TargetArgs, binder: &Binder, bound: &[Bound]) -> V
             cgroup: 0,
             path: String::new(),
             mode: "",
+            drift: "",
+            unlisted: 0,
+            drifted: 0,
             bound: false,
             since: None,
             policy: 0,
@@ -148,6 +159,7 @@ fn unprotected(args: &target::TargetArgs, binder: &Binder, bound: &[Bound]) -> V
 
 fn show(bound: &Bound) -> Result<Shown, RecordError> {
     let now = clock::now();
+    let reserved = |rule| bound.hits.get(&rule).copied().unwrap_or_default();
     let lines = match &bound.record {
         Some(record) => record.orders()?.lines(record.spec()?.as_ref(), now),
         None => Vec::new(),
@@ -167,6 +179,14 @@ fn show(bound: &Bound) -> Result<Shown, RecordError> {
         } else {
             "enforce"
         },
+        drift: match bound.container.drift {
+            DRIFT_OFF => "off",
+            DRIFT_AUDIT => "audit",
+            // As the kernel side takes it.
+            _ => "deny",
+        },
+        unlisted: reserved(RULE_UNLISTED).count,
+        drifted: reserved(RULE_DRIFT).count,
         bound: true,
         since: Some(time(bound.container.bound_at)),
         policy: bound.container.policy,
@@ -197,6 +217,8 @@ fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {
         Some(_) => String::new(),
     };
     let hits = match hit.count {
+        // An item of an allow-list refuses nothing by itself.
+        _ if line.list == In::Allow => String::new(),
         0 => "no hits".to_owned(),
         1 => format!("1 hit {} ago", span(now.saturating_sub(hit.last))),
         count => format!(
@@ -204,15 +226,17 @@ fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {
             span(now.saturating_sub(hit.last))
         ),
     };
-    let origin = match line.origin {
-        Origin::Annotation => "annotation",
-        Origin::CommandLine => "command line",
-    };
-    let text = [format!("deny {}", line.rule), origin.into(), state, hits];
+    let text = [
+        format!("{} {}", line.list.name(), line.rule),
+        line.origin.to_string(),
+        state,
+        hits,
+    ];
     let text: Vec<String> = text.into_iter().filter(|part| !part.is_empty()).collect();
     ShownRule {
+        list: line.list,
         rule: line.rule.to_string(),
-        origin: line.origin,
+        origin: line.origin.clone(),
         holds: line.window.is_some() && from <= now,
         from: instant(from),
         until: instant(until),
@@ -242,16 +266,29 @@ fn table(shown: &[Shown]) -> String {
     line(&lines.next().unwrap_or_default());
     for (row, shown) in lines.zip(shown) {
         line(&row);
-        for below in shown
-            .rules
-            .iter()
-            .map(|rule| &rule.text)
-            .chain(&shown.problem)
-        {
+        let rules = shown.rules.iter().map(|rule| rule.text.clone());
+        for below in rules.chain(reserved(shown)).chain(shown.problem.clone()) {
             line(&format!("    {below}"));
         }
     }
     text
+}
+
+/// What holds beside the rules that somebody wrote.
+fn reserved(shown: &Shown) -> Vec<String> {
+    let hits = |count| match count {
+        0 => "no hits".to_owned(),
+        1 => "1 hit".to_owned(),
+        count => format!("{count} hits"),
+    };
+    let mut lines = Vec::new();
+    if shown.rules.iter().any(|rule| rule.list == In::Allow) {
+        lines.push(format!("deny all else, {}", hits(shown.unlisted)));
+    }
+    if !matches!(shown.drift, "" | "off") {
+        lines.push(format!("drift {}, {}", shown.drift, hits(shown.drifted)));
+    }
+    lines
 }
 
 fn row(shown: &Shown) -> [String; 6] {

@@ -1,6 +1,6 @@
 //! Which container the command line means.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use execblock::{
@@ -8,8 +8,8 @@ use execblock::{
     bind::Place,
     cgroup::Init,
     lookup::{self, Found, Sources},
+    node::{Node, SpecError},
     record::Owner,
-    scope::{self, ScopeError},
 };
 
 use super::{FAILED, Failure};
@@ -52,9 +52,11 @@ impl TargetArgs {
     }
 }
 
-/// What the annotations that the engine recorded ask for.
-pub(crate) fn annotations(found: &Found) -> Result<Option<Spec>, ScopeError> {
-    scope::spec(&found.annotations, &found.owner.name)
+/// What the annotations that the engine recorded ask for, with profiles and the
+/// node's defaults. The labels of its pod are not known here: a default that
+/// asks for some does not count.
+pub(crate) fn annotations(found: &Found) -> Result<Option<Spec>, SpecError> {
+    Node::default().spec_of(&found.annotations, &found.owner, Some(&BTreeMap::new()))
 }
 
 /// Where it is, for the binder.
@@ -74,6 +76,11 @@ pub(crate) fn place(place: &lookup::Place) -> Place<'_> {
 impl Target {
     pub(crate) fn place(&self) -> Place<'_> {
         place(&self.place)
+    }
+
+    /// Where its engine, or who asked, says that it is.
+    pub(crate) fn found_place(&self) -> &lookup::Place {
+        &self.place
     }
 
     /// `web (0123456789ab, docker)`

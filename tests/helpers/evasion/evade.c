@@ -16,6 +16,7 @@ int failed(const char *what)
         int error = errno;
 
         printf("%s: %s\n", what, strerror(error));
+        fflush(stdout);
         return error == EPERM ? 126 : 125;
 }
 

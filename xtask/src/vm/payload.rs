@@ -64,6 +64,11 @@ impl Payload {
         self.folder.path().join("payload")
     }
 
+    /// The techniques of the evasion suite, as JSON.
+    pub(crate) fn describe_evasion(&self) -> Result<String> {
+        host::output(Command::new(self.content().join("vmtest")).arg("--evasion"))
+    }
+
     /// The cases that the test program would run on this machine.
     pub(crate) fn case_names(&self, pair: Pair, filter: Option<&str>) -> BTreeSet<String> {
         let listed = host::output(Command::new(self.content().join("vmtest")).args([
@@ -127,7 +132,16 @@ fn compile_helpers(into: &Path) -> Result<()> {
 const EVASION: &[(&str, &[&str], &[&str])] = &[
     (
         "evade",
-        &["evade.c", "batch.c", "execs.c", "files.c", "images.c", "races.c", "strings.c", "traces.c"],
+        &[
+            "evade.c",
+            "batch.c",
+            "execs.c",
+            "files.c",
+            "images.c",
+            "races.c",
+            "strings.c",
+            "traces.c",
+        ],
         &["-static", "-no-pie", "-fno-pie", "-pthread"],
     ),
     (

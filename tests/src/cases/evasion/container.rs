@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -63,11 +63,17 @@ pub(super) fn run(
     }
     let command = ["/usr/bin/evade", "batch", "/vol/plan", "/vol/results"];
     let container = Container { name };
+    let began = Instant::now();
     container
         .start("--rm", annotations, on_host, &command)?
         .success()
         .with_context(|| format!("a container with {annotations:?}"))?;
     let results = read_results(&fs::read(&results).context("results of the plan")?);
+    protocol::note(format_args!(
+        "{name}: {} techniques in {} ms",
+        rows.len(),
+        began.elapsed().as_millis()
+    ));
     ensure!(
         results.len() == rows.len(),
         "{} results of {} techniques",

@@ -127,7 +127,10 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         needs: Admin,
         script: "mount --bind $T /opt/ok/program; /opt/ok/program; umount /opt/ok/program",
         against: &[
-            (Allow, Held),
+            (
+                Allow,
+                Escapes("the path that the container sees is one of the list"),
+            ),
             (
                 AllowPath,
                 Escapes("the path that the container sees is one of the list"),
@@ -153,8 +156,9 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         name: "own-tmpfs",
         about: "a copy on a tmpfs of its own, in a user namespace of its own",
         needs: Userns,
-        script: "cp $T copy; mkdir f; unshare -Urm sh -c \"mount -t tmpfs t f && cp copy \
-                 f/other && f/other\" || echo N/A no user namespaces",
+        script: "cp $T copy; mkdir f; unshare -Ur /bin/true || echo N/A no user \
+                 namespaces; unshare -Urm sh -c \"mount -t tmpfs t f && cp copy f/other \
+                 && f/other\"",
         against: &[
             (Name, Escapes(RENAMED)),
             (Drift, Held),
@@ -181,8 +185,8 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "the same in a user namespace of its own",
         needs: Userns,
         script: "mkdir low empty m; cp $T low/other; unshare -Urm sh -c \"mount -t \
-                 overlay o -o lowerdir=$D/low:$D/empty m && m/other\" || echo N/A no \
-                 overlays in user namespaces",
+                 overlay o -o lowerdir=$D/low:$D/empty m || echo N/A no overlays in user \
+                 namespaces; m/other\"",
         against: &[
             (Name, Escapes(RENAMED)),
             (Drift, Held),

@@ -24,6 +24,7 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -98,7 +99,9 @@ pub(crate) fn describe() -> Vec<Described> {
 }
 
 fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()> {
+    let began = Instant::now();
     execblock::loaded(mechanism)?;
+    protocol::note(format_args!("loaded in {} ms", began.elapsed().as_millis()));
     container::prepare()?;
     let alone = twin(policy.on_host())?;
     let mut rows = rows();
@@ -144,4 +147,62 @@ fn twin(on_host: bool) -> Result<BTreeMap<String, Said>> {
         .collect();
     fs::write(&file, serde_json::to_vec(&results)?)?;
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Mechanism;
+
+    #[test]
+    fn each_row_has_a_name_of_its_own() {
+        let rows = rows();
+        let names: BTreeSet<_> = rows.iter().map(Row::id).collect();
+        assert_eq!(names.len(), rows.len());
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/@".contains(c);
+        assert!(names.iter().all(|name| name.chars().all(plain)));
+        let techniques: BTreeSet<_> = rows.iter().map(|row| row.technique.about).collect();
+        assert!(techniques.len() > 110, "{} techniques", techniques.len());
+    }
+
+    #[test]
+    fn the_page_lists_what_is_tried_and_nothing_else() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/threat-model.md");
+        let page = fs::read_to_string(page).unwrap();
+        let made = page.split("<!--").nth(1).unwrap();
+        let mut listed = BTreeSet::new();
+        for line in made.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            if cells[1].contains('/') {
+                let policies = cells[2].split(", ");
+                listed.extend(policies.map(|policy| format!("{}@{policy}", cells[1])));
+            }
+        }
+        let tried: BTreeSet<_> = rows().iter().map(Row::id).collect();
+        let (missing, gone): (Vec<_>, Vec<_>) = (
+            tried.difference(&listed).collect(),
+            listed.difference(&tried).collect(),
+        );
+        assert!(
+            missing.is_empty() && gone.is_empty(),
+            "docs/threat-model.md lacks {missing:?} and has {gone:?}: \
+             run `cargo xtask vm evasion --write-docs`"
+        );
+    }
+
+    #[test]
+    fn each_mechanism_is_attacked_on_some_machine() {
+        let attacked: Vec<_> = Kernel::ALL
+            .into_iter()
+            .flat_map(|kernel| ["trixie", "forky"].map(|userland| (kernel, userland)))
+            .flat_map(|(kernel, userland)| {
+                let words = format!(
+                    "execblock.kernel={} execblock.userland={userland}",
+                    kernel.name()
+                );
+                mechanisms(&Machine::parse(&words).unwrap())
+            })
+            .collect();
+        assert!(Mechanism::ALL.iter().all(|one| attacked.contains(&one)));
+    }
 }

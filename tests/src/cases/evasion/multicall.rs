@@ -6,7 +6,8 @@ use super::technique::Policy::{DriftName, Name};
 use super::technique::Technique;
 use super::technique::against::NAME;
 
-const COPIED: &str = "nothing tells that a copy of another name is a multi-call program";
+const NOT_EXECUTED: &str =
+    "BusyBox runs some of its applets in its own process, and executes nothing";
 
 pub(super) const TECHNIQUES: &[Technique] = &[
     Technique {
@@ -113,7 +114,7 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "a copy under another name, asked for the applet",
         needs: Nothing,
         script: "cp /bin/busybox busyboxx; ./busyboxx whoami",
-        against: &[(Name, Escapes(COPIED)), (DriftName, Held)],
+        against: &[(Name, Held), (DriftName, Held)],
     },
     Technique {
         name: "copy-argv0",
@@ -127,35 +128,42 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "a copy under another name, its first word `busybox`",
         needs: Nothing,
         script: "cp /bin/busybox bb; evade exec ./bb busybox whoami",
-        against: &[(Name, Escapes(COPIED)), (DriftName, Held)],
+        against: &[(Name, Held), (DriftName, Held)],
+    },
+    Technique {
+        name: "copy-sh",
+        about: "a copy of the shell under another name",
+        needs: Nothing,
+        script: "cp /bin/busybox bb; evade exec ./bb sh -c whoami",
+        against: &[(Name, Escapes(NOT_EXECUTED)), (DriftName, Held)],
     },
     Technique {
         name: "shell",
         about: "the shell finds the name on PATH",
         needs: Nothing,
         script: "sh -c whoami",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "shell-exec",
         about: "the shell becomes it",
         needs: Nothing,
         script: "sh -c 'exec whoami'",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "shell-applet",
         about: "a shell in a shell",
         needs: Nothing,
         script: "busybox sh -c 'busybox ash -c whoami'",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "shell-command",
         about: "the shell's `command`",
         needs: Nothing,
         script: "sh -c 'command whoami'",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "starter-env",
@@ -218,7 +226,7 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "BusyBox's find starts it",
         needs: Nothing,
         script: "busybox find /bin/busybox -exec whoami \\;",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "starter-time",
@@ -231,7 +239,7 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         name: "starter-setsid",
         about: "BusyBox's setsid starts it",
         needs: Nothing,
-        script: "busybox setsid whoami",
+        script: "(busybox setsid whoami); [ $? != 137 ] || echo Killed",
         against: NAME,
     },
     Technique {
@@ -246,7 +254,7 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "BusyBox's su starts it",
         needs: Nothing,
         script: "busybox su root -c whoami",
-        against: NAME,
+        against: &[(Name, Escapes(NOT_EXECUTED))],
     },
     Technique {
         name: "starter-chroot",

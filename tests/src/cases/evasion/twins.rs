@@ -114,6 +114,22 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         against: NAME,
     },
     Technique {
+        name: "argument-of-applets",
+        about: "the file as the argument of applets that are links",
+        needs: Nothing,
+        script: "cat $T >/dev/null && ls $T >/dev/null && head -c 1 $T >/dev/null && \
+                 touch x && mkdir -p whoami && ls whoami >/dev/null && test -d whoami && \
+                 echo EVASION-MARK",
+        against: NAME,
+    },
+    Technique {
+        name: "shell-reads-it",
+        about: "a shell that is told to read a script of that name",
+        needs: Nothing,
+        script: "echo echo EVASION-MARK >whoami; sh whoami",
+        against: NAME,
+    },
+    Technique {
         name: "argument-of-another",
         about: "the name as the argument of another program",
         needs: Nothing,

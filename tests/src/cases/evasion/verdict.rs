@@ -62,7 +62,12 @@ impl Said {
             return Verdict::Stopped;
         }
         // An image whose loader is refused has lost its memory already, and ends by SIGSEGV.
-        let killed = ["ended by signal", "Killed", "Segmentation fault"];
+        let killed = [
+            "by signal 9",
+            "by signal 11",
+            "Killed",
+            "Segmentation fault",
+        ];
         let ends = ["signal 9", "signal 11", "exit 137", "exit 139"];
         if killed.iter().any(|text| self.output.contains(text)) || ends.contains(&&*self.end) {
             return Verdict::Killed;

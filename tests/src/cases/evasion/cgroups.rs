@@ -6,8 +6,6 @@ use super::technique::Policy::Host;
 use super::technique::Technique;
 use super::technique::against::{BOTH, MOST, NAME};
 
-const LEFT: &str = "a process that may write to another cgroup is no longer in the container";
-
 pub(super) const TECHNIQUES: &[Technique] = &[
     Technique {
         name: "child",
@@ -128,6 +126,6 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         needs: Admin,
         script: "nsenter -t 1 -m /usr/bin/nsenter -t 1 -C sh -c 'echo $$ \
                  >/sys/fs/cgroup/cgroup.procs; /usr/bin/whoami'",
-        against: &[(Host, Escapes(LEFT))],
+        against: &[(Host, Held)],
     },
 ];

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
+use plugin_common::{CONFIG_DRIFT, Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
 
 use crate::{
     annotation::{Drift, Mode, Spec},
@@ -19,7 +19,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{List, Policy, Rules, rule_id},
+    policy::{List, Policy, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
     site::{Namespaces, Site, SiteError},
@@ -43,6 +43,13 @@ pub enum BindError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Drift on a kernel that was not understood.
+    #[error(
+        "drift: this kernel's overlay file system is not laid out as expected, so that a file of \
+         the image can't be told from a new one (execblock load says what was tried); leave drift \
+         off"
+    )]
+    NoDrift,
     /// Where it lives.
     #[error(transparent)]
     Site(#[from] SiteError),
@@ -391,10 +398,10 @@ impl Held<'_> {
         let spec = record.spec()?;
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
-        let rules = Rules {
-            deny: root::with_real_directories(&rules.deny, home.root),
-            allow: root::with_real_directories(&rules.allow, home.root),
-        };
+        let rules = root::rules_in(rules, spec.bounded, home.root);
+        if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
+            return Err(BindError::NoDrift);
+        }
         let terms = Terms {
             mode: record.mode()?,
             drift: spec.drift,

@@ -9,7 +9,8 @@
 //!   default's drift would not.
 //! - Where a default enforces, so does the container.
 //! - Of the pod's allow-list each item must lie within each default's list;
-//!   where the pod has none, the defaults' lists hold, as far as they agree.
+//!   where the pod has none, the defaults' lists hold, as far as they agree. Links
+//!   in the image do not widen such a list.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -258,6 +259,7 @@ pub fn merge(pod: Voice, defaults: &[Floor]) -> Result<Merged, MergeError> {
         allow: allow.keys().cloned().collect(),
         mode: mode.unwrap_or_default(),
         drift,
+        bounded: defaults.iter().any(|floor| !floor.voice.allow.is_empty()),
         origins: Origins {
             deny: unannotated(deny),
             allow: unannotated(allow),

@@ -101,6 +101,11 @@ fn a_default_holds_for_a_pod_that_says_nothing() {
     assert_eq!((spec.mode, spec.drift), (Mode::Audit, Drift::Deny));
     let origins: Vec<&Origin> = spec.origins.deny.values().collect();
     assert_eq!(origins, [&Origin::NodeDefault("node".into())]);
+    assert!(spec.bounded, "its allow-list is not to be widened");
+    let denies = layer("curl", "", None, None);
+    let own = layer("", "/bin/", None, None);
+    let merged = merge(pod(&own), &[floor("node", &denies)]).unwrap();
+    assert!(!merged.spec.bounded, "the pod's own list may be");
 }
 
 #[test]

@@ -84,6 +84,18 @@ pub struct NotDenied {
     pub denied: Vec<String>,
 }
 
+/// Rules for a message: a group is many.
+#[must_use]
+pub fn some(rules: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match rules.get(..SHOWN) {
+        Some(first) if rules.len() > SHOWN => {
+            format!("{} and {} more", first.join(", "), rules.len() - SHOWN)
+        }
+        _ => rules.join(", "),
+    }
+}
+
 fn those(rules: &[String]) -> String {
     if rules.is_empty() {
         "; the container has no rule, and no allow-list to add it to".to_owned()
@@ -91,7 +103,7 @@ fn those(rules: &[String]) -> String {
         format!(
             "; the container has no allow-list to add it to, a rule is lifted as it is written, \
              and denied are: {}",
-            rules.join(", ")
+            some(rules)
         )
     }
 }

@@ -229,6 +229,14 @@ fn a_commands_own_lists_are_orders() {
 }
 
 #[test]
+fn a_message_names_some_of_many() {
+    let many = |count: usize| -> Vec<String> { (0..count).map(|n| n.to_string()).collect() };
+    assert_eq!(some(&many(2)), "0, 1");
+    assert!(some(&many(12)).ends_with("10, 11"));
+    assert!(some(&many(14)).ends_with("11 and 2 more"));
+}
+
+#[test]
 fn what_is_over_is_forgotten() {
     let orders = after(None, &[deny("id", At(20))]);
     let later = orders.after(None, &deny("ls", Cleared), 20).unwrap();

@@ -89,6 +89,9 @@ pub struct Record {
     /// `deny`, `audit` or `off`; empty as `off`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub drift: String,
+    /// See [`Spec::bounded`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bounded: bool,
     /// Where the rules of `deny` come from that no annotation names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deny_origins: BTreeMap<String, Origin>,
@@ -122,6 +125,7 @@ impl Record {
             allow: texts(&spec.allow),
             mode: String::new(),
             drift: String::new(),
+            bounded: spec.bounded,
             deny_origins: origins(&spec.origins.deny),
             allow_origins: origins(&spec.origins.allow),
             orders: orders
@@ -194,6 +198,7 @@ impl Record {
             allow: rules(&self.allow)?,
             mode: self.mode()?,
             drift: self.drift()?,
+            bounded: self.bounded,
             origins: Origins {
                 deny: origins(&self.deny_origins)?,
                 allow: origins(&self.allow_origins)?,
@@ -491,10 +496,11 @@ mod tests {
             "[a-z:. ]{1,8}".prop_map(|name| Some(Origin::Profile(name))),
             "[a-z:. ]{1,8}".prop_map(|name| Some(Origin::NodeDefault(name))),
         ];
-        let origins = prop::collection::vec(origin, 5);
+        let origins = (prop::collection::vec(origin, 5), any::<bool>());
         let mode = prop::sample::select(&Mode::ALL[..]);
         let drift = prop::sample::select(&Drift::ALL[..]);
         (rules(), rules(), mode, drift, origins).prop_map(|(deny, allow, mode, drift, origins)| {
+            let (origins, bounded) = origins;
             let some = |rules: &BTreeSet<Rule>| {
                 let rules = rules.iter().cloned().zip(&origins);
                 rules
@@ -510,6 +516,7 @@ mod tests {
                 allow,
                 mode,
                 drift,
+                bounded,
             }
         })
     }

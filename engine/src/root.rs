@@ -14,7 +14,26 @@ use std::{
 use plugin_common::{PATH_COMPONENTS_MAX, PATH_MAX};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::{annotation::Rule, policy::List};
+use crate::{
+    annotation::Rule,
+    policy::{List, Rules},
+};
+
+/// Rules as they hold in a container with this root: see
+/// [`with_real_directories`]. An allow-list that is `bounded` (see
+/// [`Spec`](crate::annotation::Spec)) stays as it is written, which fails closed:
+/// whoever makes the image must not widen a default's list by a link in it.
+#[must_use]
+pub fn rules_in(rules: Rules, bounded: bool, root: &Path) -> Rules {
+    Rules {
+        deny: with_real_directories(&rules.deny, root),
+        allow: if bounded {
+            rules.allow
+        } else {
+            with_real_directories(&rules.allow, root)
+        },
+    }
+}
 
 /// The rules, and for each path whose directory is reached by a link, and each
 /// directory that is, the same path without links. The program itself is not
@@ -111,6 +130,15 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(added, ["/id", "/usr/bin/whoami", "/usr/bin/"]);
+        // No link widens an allow-list that a default bounds.
+        let both = Rules {
+            deny: rules.clone(),
+            allow: rules.clone(),
+        };
+        let bounded = rules_in(both.clone(), true, root);
+        assert_eq!((&bounded.deny, &bounded.allow), (&all, &rules));
+        let free = rules_in(both, false, root);
+        assert_eq!((&free.deny, &free.allow), (&all, &all));
         // Counted under what the user wrote.
         let id = rule_id(&Rule::Path("/bin/whoami".into()));
         assert_eq!(all[&Rule::Path("/usr/bin/whoami".into())].id, id);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plugin_common::{ABI, CONFIG_TRANSIENT, Config};
+use plugin_common::{ABI, CONFIG_DRIFT, CONFIG_TRANSIENT, Config};
 
 use crate::{
     canary::{self, CanaryError, Seen},
@@ -242,11 +242,15 @@ fn load_new(pins: &Pins, hierarchy: &Hierarchy, options: Options) -> Result<Load
                     all.extend(backstop(&mut programs, mechanism)?);
                 }
                 all.push(beside(&mut programs, mechanism));
-                let flags = if options.transient {
-                    CONFIG_TRANSIENT
-                } else {
-                    0
-                };
+                let mut flags = 0;
+                if options.transient {
+                    flags |= CONFIG_TRANSIENT;
+                }
+                match canary::drift::run(hierarchy, programs.maps_mut()) {
+                    Ok(()) => flags |= CONFIG_DRIFT,
+                    // Fails closed: who asks for drift is refused.
+                    Err(error) => log::warn!("drift is not offered: {error}"),
+                }
                 let config = programs.maps_mut().config().map_err(PinError::from)?;
                 let config = Config {
                     abi: ABI,

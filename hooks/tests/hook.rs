@@ -107,7 +107,7 @@ fn annotated_containers_are_refused_with_the_reason() {
     )
     .unwrap();
     let rest = format!(r#""bundle":"{}""#, bundle.path().display());
-    check(&state("creating", &rest), 1, "set without execblock/deny");
+    check(&state("creating", &rest), 1, "execblock/mode: set alone");
 }
 
 #[test]

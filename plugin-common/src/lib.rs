@@ -134,13 +134,16 @@ pub struct Config {
     pub levels: u64,
     /// The highest bit of `levels`: where the search for ancestors begins.
     pub deepest: u32,
-    /// [`CONFIG_TRANSIENT`] or zero.
+    /// [`CONFIG_TRANSIENT`], [`CONFIG_DRIFT`] or zero.
     pub flags: u32,
 }
 
 /// [`Config::flags`]: pinned by `execblock run` for itself; whoever unbinds the
 /// last container may unload.
 pub const CONFIG_TRANSIENT: u32 = 1;
+/// [`Config::flags`]: the kernel's overlay was seen to be laid out as the programs
+/// read it, so that drift may be asked for.
+pub const CONFIG_DRIFT: u32 = 2;
 
 /// A cgroup id that is bound must be greater: 0 is none, 1 is the root.
 pub const CGROUP_ROOT: u64 = 1;

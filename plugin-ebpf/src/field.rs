@@ -18,7 +18,7 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
-    bpf_probe_read_user_str,
+    bpf_probe_read_user, bpf_probe_read_user_str,
 };
 use plugin_common::LEVEL_MAX;
 
@@ -569,6 +569,28 @@ pub fn user_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32
         )
     };
     length(taken, N)
+}
+
+/// Reads one byte of the kernel's.
+#[inline(always)]
+pub fn kernel_byte(address: u64) -> Option<u8> {
+    let mut byte = 0_u8;
+    // SAFETY: the destination is ours and has the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_kernel(ptr::from_mut(&mut byte).cast(), 1, address as *const c_void)
+    };
+    (failed == 0).then_some(byte)
+}
+
+/// Reads one byte of the process's, only where its page is resident.
+#[inline(always)]
+pub fn user_byte(address: u64) -> Option<u8> {
+    let mut byte = 0_u8;
+    // SAFETY: the destination is ours and has the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_user(ptr::from_mut(&mut byte).cast(), 1, address as *const c_void)
+    };
+    (failed == 0).then_some(byte)
 }
 
 /// The helpers count the NUL; negative is an errno, zero is nothing.

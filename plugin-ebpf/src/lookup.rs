@@ -90,7 +90,9 @@ pub extern "C" fn name_rule(policy: u64, kinds: u64, address: u64, len: u64, how
         }
     }
     if kinds & (1 << suffix) != 0 {
-        reverse(&mut key.name, taken);
+        if backwards(key, start, taken, how).is_none() {
+            return UNREADABLE;
+        }
         return or_none(glob(key, suffix, taken));
     }
     0
@@ -391,20 +393,22 @@ fn glob(key: &mut RuleKey, kind: u32, len: u32) -> Option<&'static RuleValue> {
     GLOBS.longest(from.cast())
 }
 
-/// Turns the name around in place.
+/// Reads a name again, its last byte first. To turn it around in place would be
+/// writes at places that the verifier of Linux 6.1 can't follow.
 #[inline(always)]
-fn reverse(name: &mut [u8; NAME_CAPACITY], len: u32) {
-    let mut low = 0;
-    while low < NAME_MAX / 2 {
-        let high = (len as usize).wrapping_sub(1 + low) & (NAME_CAPACITY - 1);
-        if low >= high || low >= len as usize {
-            return;
-        }
-        let (first, last) = (name[low], name[high]);
-        name[low] = last;
-        name[high] = first;
-        low += 1;
+fn backwards(key: &mut RuleKey, start: u64, len: u32, how: u64) -> Option<()> {
+    clear(key);
+    let mut index = 0;
+    while index < GLOB_MAX as u32 && index < len {
+        let byte = start + u64::from(len - 1 - index);
+        key.name[index as usize] = if how & USER == 0 {
+            field::kernel_byte(byte)?
+        } else {
+            field::user_byte(byte)?
+        };
+        index += 1;
     }
+    Some(())
 }
 
 /// Makes a key of zeros in place and by words: an ordinary value would become a

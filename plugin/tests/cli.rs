@@ -13,7 +13,7 @@ fn a_bad_rule_is_a_usage_error_that_names_position_and_expectation() {
     for (list, message) in [
         (
             "whoami,,id",
-            "item 2 (\"\"): empty item, expected a name or an absolute path",
+            "item 2 (\"\"): empty item, expected a name, an absolute path, a directory",
         ),
         (
             "./whoami",
@@ -52,7 +52,7 @@ fn a_bad_order_is_a_usage_error_and_looks_for_no_container() {
         ),
         (&["deny", "web", "id", "--for", "0s"], "expected a time"),
         (&["deny", "web", "id", "--for", "soon"], "--for"),
-        (&["deny", "web"], "PROGRAM"),
+        (&["deny", "web"], "ITEM"),
         (&["clear"], "CONTAINER"),
     ] {
         execblock()
@@ -249,4 +249,96 @@ fn setup_changes_nothing_that_it_does_not_understand() {
         );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "version = 1\n");
     setup(root, &["lxc"]).code(2);
+}
+
+/// A pod with these annotations, as lines of YAML.
+fn pod(annotations: &str) -> std::io::Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+    let text = format!(
+        "kind: Pod\nmetadata:\n  annotations:\n    {annotations}\nspec:\n  containers:\n  - name: \
+         web\n    command: [whoami]\n"
+    );
+    std::fs::write(file.path(), text)?;
+    Ok(file)
+}
+
+fn lint(arguments: &[&str]) -> assert_cmd::assert::Assert {
+    execblock()
+        .args(["lint", "--config-dir", "/nonexistent"])
+        .args(arguments)
+        .assert()
+}
+
+#[test]
+fn lint_names_file_line_and_item() {
+    let wrong = pod("execblock/deny: whoami, ./id").unwrap();
+    let path = wrong.path().to_str().unwrap();
+    lint(&[path]).code(1).stdout(contains(format!(
+        "{path}:4: error: annotation execblock/deny: item 2 (\"./id\"): relative path"
+    )));
+    let breaks = pod("execblock/deny: whoami").unwrap();
+    let path = breaks.path().to_str().unwrap();
+    let warning =
+        "warning: container \"web\": its command runs whoami, which the rule whoami denies";
+    lint(&[path]).code(0).stdout(contains(warning));
+    lint(&["--strict", path]).code(1).stdout(contains(warning));
+    let clean = pod("execblock/drift: deny").unwrap();
+    lint(&["--strict", clean.path().to_str().unwrap()])
+        .code(0)
+        .stdout("");
+}
+
+#[test]
+fn lint_reads_pairs_standard_input_and_toml_and_tells_programs() {
+    lint(&["execblock/deny=curl,,id"]).code(1).stdout(
+        "error: annotation execblock/deny: item 2 (\"\"): empty item, expected a name, an \
+                 absolute path, a directory or a group\n",
+    );
+    let output = execblock()
+        .args(["lint", "--json", "--config-dir", "/nonexistent", "-"])
+        .write_stdin("kind: Pod\nmetadata:\n  annotations: {execblock/drift: on}\n")
+        .assert()
+        .code(1);
+    let found: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(found[0]["file"], "-");
+    assert_eq!(
+        (found[0]["line"].as_u64(), &found[0]["level"]),
+        (Some(3), &"error".into())
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[[default]]\nname = \"a\"\ndeny = \"x/y\"\n").unwrap();
+    lint(&[file.to_str().unwrap()])
+        .code(1)
+        .stdout(contains("config.toml:3: error: item 1 (\"x/y\")"));
+    lint(&["/nonexistent/pod.yaml"])
+        .code(1)
+        .stdout("")
+        .stderr(contains("expected a file of YAML or TOML, or KEY=VALUE"));
+    execblock().arg("lint").assert().code(2);
+}
+
+#[test]
+fn groups_are_printed() {
+    execblock()
+        .arg("groups")
+        .assert()
+        .code(0)
+        .stdout(contains("@shells").and(contains("@interpreters")));
+    for name in ["shells", "@shells"] {
+        execblock()
+            .args(["groups", name])
+            .assert()
+            .code(0)
+            .stdout(contains("bash\n"));
+    }
+    execblock()
+        .args(["groups", "@nothing"])
+        .assert()
+        .code(2)
+        .stderr(contains("expected one of @shells"));
+    let output = execblock().args(["groups", "--json"]).assert().code(0);
+    let all: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(all[0]["name"], "@shells");
+    assert!(all[0]["members"].as_array().unwrap().len() > 20);
 }

@@ -122,6 +122,9 @@ pub struct Spec {
     pub mode: Mode,
     /// What becomes of files that did not come with the image.
     pub drift: Drift,
+    /// A default's allow-list bounds this one: its paths mean what is written and
+    /// nothing that a link in the image leads to.
+    pub bounded: bool,
     /// Where the rules come from that the annotations do not name.
     pub origins: Origins,
 }

@@ -91,6 +91,17 @@ fn allow(rules: &BTreeSet<Rule>, of: &Of<'_>, report: &mut Report) {
         Rule::Directory(directory) => "/bin/busybox".starts_with(directory.as_str()),
         Rule::Prefix(_) | Rule::Suffix(_) => false,
     });
+    let everything = Rule::Directory("/".to_owned());
+    if of.spec.drift != Drift::Off && rules.contains(&everything) {
+        report.warning(
+            of.line,
+            format!(
+                "{}: /: admits whatever lies on any volume, and leaves drift only what is written \
+                 to the root; name the directories that may have programs",
+                of.who
+            ),
+        );
+    }
     if !has_busybox {
         let paths = applet_paths(rules);
         listed(of, report, &paths, |paths| {

@@ -7,7 +7,7 @@ use execblock::{
     annotation::{self, Mode, Rule},
     bind::Binder,
     clock,
-    order::{Change, Until},
+    order::{self, Change, Until},
     record::Record,
     setup::{Options, Setup},
 };
@@ -133,7 +133,7 @@ fn change(target: &Target, change: &Change) -> Result<ExitCode, Failure> {
 fn said(who: &str, change: &Change, record: Option<&Record>) -> String {
     let listed = |rules: &[Rule]| {
         let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
-        rules.join(", ")
+        order::some(&rules)
     };
     let end = |until: &Until| match until {
         Until::Cleared => String::new(),
@@ -154,10 +154,10 @@ fn said(who: &str, change: &Change, record: Option<&Record>) -> String {
 fn left(record: &Record) -> String {
     let mut parts = Vec::new();
     if !record.deny.is_empty() {
-        parts.push(format!("deny {}", record.deny.join(", ")));
+        parts.push(format!("deny {}", order::some(&record.deny)));
     }
     if !record.allow.is_empty() {
-        parts.push(format!("allow only {}", record.allow.join(", ")));
+        parts.push(format!("allow only {}", order::some(&record.allow)));
     }
     if !record.drift.is_empty() {
         parts.push(format!("set drift={}", record.drift));
@@ -176,7 +176,7 @@ fn allowed(rules: &[Rule], record: Option<&Record>) -> String {
     let (by_list, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_listed);
     let joined = |rules: &[&Rule]| {
         let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
-        rules.join(", ")
+        order::some(&rules)
     };
     match (others.is_empty(), by_list.is_empty()) {
         (_, true) => format!("allowed {}", joined(&others)),

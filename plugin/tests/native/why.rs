@@ -332,10 +332,14 @@ fn with_list(
     result
 }
 
+fn only_child(pid: u32) -> Result<u32, Failed> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(children.trim().parse()?)
+}
+
 /// The cgroup of the only child of a process.
 fn cgroup_of_child(pid: u32) -> Result<Place, Failed> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let child = children.trim();
+    let child = only_child(pid)?;
     let cgroups = fs::read_to_string(format!("/proc/{child}/cgroup"))?;
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     let path = path.ok_or("no cgroup v2")?.to_owned();
@@ -360,12 +364,12 @@ pub(super) fn knows_drift() -> Result<(), Failed> {
         mkdir m/x; mount -t tmpfs tmpfs m/x; mount -t tmpfs tmpfs m/mnt; \
         cp /usr/bin/id m/new; cp /usr/bin/id m/x/id; cp /usr/bin/id m/mnt/id; \
         chmod g-w m/usr/bin/env; touch m/usr/bin/uname; \
-        cp $EXECBLOCK m/execblock; ln -s /new m/link;";
-    // A chroot is no root of a mount namespace: paths begin above it.
+        cp $EXECBLOCK m/execblock; ln -s /new m/link; mkdir m/old;";
+    // Its root is that of its mount namespace, as a container's is.
     let script = format!(
-        "{setup} exec chroot m /execblock run --drift deny \
-         --allow \"dash,bash,id,whoami,new,env,uname,$PWD/m/mnt/\" -- \
-         sh -c 'echo ready; while read -r p; do $p >/dev/null 2>&1; echo $?; done'"
+        "{setup} unshare -m sh -c 'cd m && pivot_root . old && exec /execblock run \
+         --drift deny --allow \"/usr/ /mnt/ new\" -- sh -c \"echo ready; while read -r p; \
+         do \\$p >/dev/null 2>&1; echo \\$?; done\"'; true"
     );
     let mut child = Command::new("unshare")
         .args(["-m", "sh", "-c", &script])
@@ -382,7 +386,8 @@ pub(super) fn knows_drift() -> Result<(), Failed> {
             ready.as_deref() == Some("ready"),
             "it did not start: {ready:?}"
         );
-        let container = cgroup_of_child(child.id())?.query();
+        let run = only_child(child.id())?;
+        let container = cgroup_of_child(run)?.query();
         for (program, lies, runs) in [
             ("/usr/bin/id", "image", true),
             ("/usr/bin/whoami", "image", true),

@@ -11,6 +11,7 @@ mod orders;
 mod pins;
 mod rules;
 mod setup;
+mod why;
 
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(rules::cases());
         cases.extend(cli::cases());
         cases.extend(orders::cases(machine));
+        cases.extend(why::cases(machine));
         cases.extend(pins::cases(machine));
         if machine.has_nri() {
             cases.extend(cri::cases(machine));

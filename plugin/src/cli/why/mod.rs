@@ -1,6 +1,7 @@
 //! `execblock why`: what would become of a program in a container, and which rule
 //! says so. Changes nothing.
 
+mod json;
 mod report;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -157,10 +158,7 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
         owner,
         is_bound,
         lines: orders.lines(spec.as_ref(), now),
-        rules: Rules {
-            deny: root::with_real_directories(&rules.deny, &root),
-            allow: root::with_real_directories(&rules.allow, &root),
-        },
+        rules: root::rules_in(rules, spec.is_some_and(|spec| spec.bounded), &root),
         container,
     })
 }

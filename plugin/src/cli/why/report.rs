@@ -1,4 +1,4 @@
-//! The answer, for people and for programs.
+//! The answer, for people.
 
 use std::{
     ffi::OsStr,
@@ -11,12 +11,11 @@ use execblock::{
     kernel::Mechanism,
     matching::{self, Whence},
     order::{In, Line, Origin},
-    outcome::{Case, Effect, Finding, Outcome, Reason, Step},
+    outcome::{Case, Effect, Finding, Reason, Step},
     policy::rule_id,
     program::File,
-    record::Owner,
 };
-use plugin_common::{DRIFT_AUDIT, DRIFT_OFF, MODE_AUDIT, Source};
+use plugin_common::{DRIFT_OFF, MODE_AUDIT, Source};
 use serde::Serialize;
 
 use super::{
@@ -36,7 +35,7 @@ pub(super) struct Report<'a> {
 /// The answer in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+pub(super) enum Verdict {
     /// It runs.
     Allowed,
     /// It runs and is reported.
@@ -54,55 +53,6 @@ struct Row {
     label: String,
     value: String,
     note: String,
-}
-
-/// The answer for programs.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    program: String,
-    verdict: Verdict,
-    container: &'a Owner,
-    bound: bool,
-    mode: &'static str,
-    drift: &'static str,
-    /// The mechanism that is loaded now.
-    loaded: Option<&'static str>,
-    /// The files that the kernel goes through.
-    files: Vec<JsonFile>,
-    /// Why the kernel doesn't run it, whatever the rules.
-    fails: Option<&'a str>,
-    mechanisms: Vec<JsonOutcome>,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonFile {
-    /// `program`, `interpreter`, `loader`, `handed`.
-    what: &'static str,
-    requested: String,
-    path: String,
-    /// `image`, `upper`, `elsewhere`, `unlinked`, `unknown`.
-    lies: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonOutcome {
-    name: &'static str,
-    loaded: bool,
-    /// `runs`, `eperm`, `killed`, `crashes`, `not-loaded`, `fails`, `unknown`.
-    effect: &'static str,
-    /// What it is refused or reported for.
-    findings: Vec<JsonFinding>,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonFinding {
-    /// `rule`, `unlisted`, `drift`, `unknown-drift`.
-    reason: &'static str,
-    rule: Option<String>,
-    origin: Option<Origin>,
-    /// `requested`, `resolved`, `applet`, `mapped`, `loaded`.
-    matched: Option<&'static str>,
-    audited: bool,
 }
 
 impl Report<'_> {
@@ -123,7 +73,7 @@ impl Report<'_> {
     }
 
     /// What becomes of it under what is loaded. Without a binding no rule holds.
-    fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         match self.loaded.filter(|_| self.terms.is_bound) {
             Some(mechanism) => self.verdict_under(mechanism),
             None if self.case.program.fails.is_some() => Verdict::Fails,
@@ -367,7 +317,7 @@ impl Report<'_> {
     }
 
     /// The rule as it was written: the paths that it stands for have its id.
-    fn line(&self, list: In, id: u32) -> Option<&Line> {
+    pub(super) fn line(&self, list: In, id: u32) -> Option<&Line> {
         let mut lines = self.terms.lines.iter();
         lines.find(|line| line.list == list && rule_id(&line.rule) == id)
     }
@@ -387,98 +337,6 @@ impl Report<'_> {
         let is_loaded = self.loaded == Some(mechanism);
         let loaded = if is_loaded { "   (loaded)" } else { "" };
         row(mechanism.name(), format!("{effect}{loaded}"), String::new())
-    }
-
-    fn json(&self) -> Json<'_> {
-        let program = self.case.program;
-        let file = |what, requested: &[u8], file: &File| JsonFile {
-            what,
-            requested: shown(requested),
-            path: shown(&file.path),
-            lies: match file.whence {
-                Whence::Image => "image",
-                Whence::Upper => "upper",
-                Whence::Elsewhere => "elsewhere",
-                Whence::Unlinked => "unlinked",
-                Whence::Unknown => "unknown",
-            },
-        };
-        let levels = program.levels.iter().enumerate().map(|(index, level)| {
-            let what = if index == 0 { "program" } else { "interpreter" };
-            file(what, &level.requested, &level.file)
-        });
-        let mapped = [("loader", &program.loader), ("handed", &program.handed)];
-        let mapped = mapped.into_iter().filter_map(|(what, mapped)| {
-            let mapped = mapped.as_ref()?;
-            Some(file(what, &mapped.requested, &mapped.file))
-        });
-        Json {
-            program: shown(self.word.as_encoded_bytes()),
-            verdict: self.verdict(),
-            container: self.terms.owner.as_ref().unwrap_or(&self.target.owner),
-            bound: self.terms.is_bound,
-            mode: if self.terms.container.mode == MODE_AUDIT {
-                "audit"
-            } else {
-                "enforce"
-            },
-            drift: match self.terms.container.drift {
-                DRIFT_OFF => "off",
-                DRIFT_AUDIT => "audit",
-                _ => "deny",
-            },
-            loaded: self.loaded.map(Mechanism::name),
-            files: levels.chain(mapped).collect(),
-            fails: program.fails.as_deref(),
-            mechanisms: Mechanism::ALL
-                .map(|mechanism| self.json_outcome(mechanism))
-                .into(),
-        }
-    }
-
-    fn json_outcome(&self, mechanism: Mechanism) -> JsonOutcome {
-        let outcome: Outcome<'_> = self.case.under(mechanism);
-        JsonOutcome {
-            name: mechanism.name(),
-            loaded: self.loaded == Some(mechanism),
-            effect: match outcome.effect {
-                _ if outcome.is_unknown() => "unknown",
-                Effect::Runs => "runs",
-                Effect::Eperm => "eperm",
-                Effect::Killed => "killed",
-                Effect::Crashes => "crashes",
-                Effect::NotLoaded => "not-loaded",
-                Effect::Fails => "fails",
-            },
-            findings: outcome
-                .findings
-                .iter()
-                .map(|found| self.json_finding(found))
-                .collect(),
-        }
-    }
-
-    fn json_finding(&self, found: &Finding<'_>) -> JsonFinding {
-        let (reason, by) = match found.reason {
-            Reason::Rule(by) => ("rule", Some(by)),
-            Reason::Unlisted => ("unlisted", None),
-            Reason::Drift => ("drift", None),
-            Reason::UnknownDrift => ("unknown-drift", None),
-        };
-        let line = by.and_then(|by| self.line(In::Deny, by.id));
-        JsonFinding {
-            reason,
-            rule: line.map(|line| line.rule.to_string()),
-            origin: line.map(|line| line.origin.clone()),
-            matched: by.map(|by| match by.source {
-                Source::Requested => "requested",
-                Source::Resolved => "resolved",
-                Source::Applet => "applet",
-                Source::Mapped => "mapped",
-                Source::Loaded => "loaded",
-            }),
-            audited: found.audited,
-        }
     }
 }
 
@@ -522,6 +380,6 @@ fn with_place(note: String, place: Option<String>) -> String {
 }
 
 /// A name may hold anything; it must not forge a line.
-fn shown(text: &[u8]) -> String {
+pub(super) fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text).replace(char::is_control, "\u{fffd}")
 }

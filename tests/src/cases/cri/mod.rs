@@ -4,6 +4,7 @@ mod invalid;
 mod lifecycle;
 mod refusal;
 mod timing;
+mod why;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(invalid::cases());
         cases.extend(lifecycle::cases());
         cases.extend(timing::cases());
+        cases.extend(why::cases());
         cases.push(Case::slow("cri/demo", |_| demo()));
     }
     cases

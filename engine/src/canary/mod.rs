@@ -6,6 +6,8 @@
 //! exists on every machine, and its requested name (`exe`) differs from its
 //! resolved one.
 
+pub(crate) mod drift;
+
 use std::{
     collections::{BTreeSet, HashSet},
     fmt, fs,
@@ -112,7 +114,9 @@ fn experiments(
             }),
             Terms::default(),
         )?;
-        let seen = exec(scratch);
+        let mut command = Command::new(EXE);
+        command.arg("--version");
+        let seen = exec(scratch, command);
         // The next one has a policy of its own, and the maps may be small.
         maps.remove_container(scratch.cgroup().id)?;
         forget(maps)?;
@@ -153,11 +157,10 @@ fn own_file() -> std::io::Result<PathBuf> {
     Ok(Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text)).to_owned())
 }
 
-/// Executes ourselves in the cgroup; `None` where it ran.
-fn exec(scratch: &Scratch) -> Result<Option<Seen>, CanaryError> {
-    let mut command = Command::new(EXE);
-    command.arg("--version").env_clear();
+/// Executes a program in the cgroup; `None` where it ran.
+fn exec(scratch: &Scratch, mut command: Command) -> Result<Option<Seen>, CanaryError> {
     command
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

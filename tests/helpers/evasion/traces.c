@@ -9,16 +9,21 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 
 static char text[4096];
 
 static int write_text(pid_t child, unsigned long at, const char *what)
 {
-        struct iovec from = { (void *)what, strlen(what) + 1 }, to = { (void *)at, from.iov_len };
+        ssize_t length = strlen(what) + 1, wrote;
+        char path[64];
+        int memory;
 
-        return process_vm_writev(child, &from, 1, &to, 1, 0) == (ssize_t)from.iov_len ? 0 : -1;
+        snprintf(path, sizeof(path), "/proc/%d/mem", child);
+        memory = open(path, O_RDWR);
+        wrote = pwrite(memory, what, length, at);
+        close(memory);
+        return wrote == length ? 0 : -1;
 }
 
 /* traced PATH INNOCENT: the tracer writes the path at the entry of the child's execve. */

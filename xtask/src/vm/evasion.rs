@@ -199,6 +199,10 @@ fn cell(row: &Row, mechanism: &str, findings: &[Finding]) -> String {
     }
 }
 
+const HEAD: &str = "\
+| technique | against | what it does | needs | lsm | fmod_ret | kprobe | signal | why it escapes |
+|---|---|---|---|---|---|---|---|---|";
+
 /// A line for each technique; policies under which it comes to the same share one.
 fn table(rows: &[Row], findings: &[Finding]) -> String {
     let mut lines: Vec<(&str, Vec<String>, Vec<&str>)> = Vec::new();
@@ -212,15 +216,12 @@ fn table(rows: &[Row], findings: &[Finding]) -> String {
             None => lines.push((name, cells, vec![&row.policy])),
         }
     }
-    let mut text = String::from(
-        "| technique | against | what it does | needs | lsm | fmod_ret | kprobe | signal | why it \
-         escapes |\n|---|---|---|---|---|---|---|---|---|",
-    );
-    for (name, cells, policies) in lines {
+    let mut text = vec![HEAD.to_owned()];
+    text.extend(lines.into_iter().map(|(name, cells, policies)| {
         let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        text += &format!("\n| {name} | {} | {} |", policies.join(", "), cells.join(" | "));
-    }
-    text.replace("|  |", "| |").replace("|  |", "| |")
+        format!("| {name} | {} | {} |", policies.join(", "), cells.join(" | "))
+    }));
+    text.join("\n")
 }
 
 fn write_page(table: &str) -> Result<()> {

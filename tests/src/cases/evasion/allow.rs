@@ -4,6 +4,7 @@ use super::technique::Expect::{self, Escapes, Held};
 use super::technique::Needs::{Admin, Nothing};
 use super::technique::Policy::{self, Allow, AllowPath, DriftVolume};
 use super::technique::Technique;
+use super::technique::against::LAST_ONLY;
 
 const LISTED: &str =
     "its name or folder is one of the list; drift, or paths that can't be written, close it";
@@ -114,6 +115,10 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "a script that is not listed, its interpreter is",
         needs: Nothing,
         script: "printf \"#!/bin/busybox sh\\necho EVASION-MARK\\n\" >s; chmod +x s; ./s",
-        against: ALL,
+        against: &[
+            (Allow, LAST_ONLY),
+            (AllowPath, LAST_ONLY),
+            (DriftVolume, LAST_ONLY),
+        ],
     },
 ];

@@ -4,6 +4,7 @@ use super::technique::Expect::{self, Escapes, Held};
 use super::technique::Needs::{Admin, Nothing};
 use super::technique::Policy::{self, Drift, DriftName, DriftVolume};
 use super::technique::Technique;
+use super::technique::against::LAST_ONLY;
 
 const MOUNTED: &str = "what is mounted on a folder that the list admits is admitted: whoever may mount widens the list";
 const BOTH: &[(Policy, Expect)] = &[(Drift, Held), (DriftName, Held)];
@@ -68,7 +69,7 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         needs: Nothing,
         script: "printf \"#!/bin/sh\\necho EVASION-MARK\\n\" >/etc/passwd-; chmod +x \
                  /etc/passwd-; /etc/passwd-",
-        against: BOTH,
+        against: &[(Drift, LAST_ONLY), (DriftName, LAST_ONLY)],
     },
     Technique {
         name: "tmpfs",
@@ -116,7 +117,11 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "a script on a volume, its interpreter of the image",
         needs: Nothing,
         script: "/vol/other/script",
-        against: ALL,
+        against: &[
+            (Drift, LAST_ONLY),
+            (DriftName, LAST_ONLY),
+            (DriftVolume, LAST_ONLY),
+        ],
     },
     Technique {
         name: "volume-bind",

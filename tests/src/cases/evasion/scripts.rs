@@ -4,7 +4,7 @@ use super::technique::Expect::{Escapes, Held};
 use super::technique::Needs::{Admin, Nothing};
 use super::technique::Policy::{Allow, Drift, DriftName, Name};
 use super::technique::Technique;
-use super::technique::against::{BOTH, DENIED, EVERY, LOADED, NAME};
+use super::technique::against::{BOTH, DENIED, EVERY, LAST_ONLY, LOADED, NAME};
 
 const READ: &str = "the shell reads it, and executes nothing of that name";
 
@@ -111,7 +111,11 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "a dropped script that is executed",
         needs: Nothing,
         script: "printf \"#!/bin/sh\\necho EVASION-MARK\\n\" >s; chmod +x s; ./s",
-        against: &[(Drift, Held), (DriftName, Held), (Allow, Held)],
+        against: &[
+            (Drift, LAST_ONLY),
+            (DriftName, LAST_ONLY),
+            (Allow, LAST_ONLY),
+        ],
     },
     Technique {
         name: "no-shebang",

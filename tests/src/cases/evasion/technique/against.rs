@@ -30,8 +30,13 @@ pub(in super::super) const EVERY: &[(Policy, Expect)] = &[
 
 /// Only a hook for mappings sees what is mapped executable and never executed.
 pub(in super::super) const UNSEEN_MAPPING: Expect = EscapesIn(
-    &[Mechanism::Kprobe, Mechanism::Signal],
+    &[Mechanism::Signal],
     "a mapping is no exec, and this mechanism sees execs alone",
+);
+/// Hooks behind the kernel's lookup see each level of interpreters, the others the last.
+pub(in super::super) const LAST_ONLY: Expect = EscapesIn(
+    &[Mechanism::Kprobe, Mechanism::Signal],
+    "of a script, this mechanism sees the name and the interpreter, and not the file",
 );
 /// A program that the dynamic loader is asked to run.
 pub(in super::super) const LOADED: &[(Policy, Expect)] = &[

@@ -83,12 +83,26 @@ pub(super) fn run(
     Ok(results)
 }
 
+/// One that stays, and in which the engine runs further programs.
+pub(super) fn detached<'a>(name: &'a str, annotations: &[(&str, &str)]) -> Result<Container<'a>> {
+    let container = Container { name };
+    container
+        .start("--detach", annotations, false, &["/usr/bin/evade", "idle"])?
+        .success()?;
+    Ok(container)
+}
+
 /// Removed when it is dropped.
-struct Container<'a> {
+pub(super) struct Container<'a> {
     name: &'a str,
 }
 
 impl Container<'_> {
+    /// What the program says that the engine is asked to run in it.
+    pub(super) fn exec(&self, id: &str, program: &str) -> Result<String> {
+        Ok(ctr(&["tasks", "exec", "--exec-id", id, self.name, program])?.said())
+    }
+
     fn start(
         &self,
         flag: &str,

@@ -74,6 +74,8 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
                 attack(machine, mechanism, policy)
             }));
         }
+        let name = format!("evasion/{}/exec", mechanism.name());
+        cases.push(Case::slow(name, move |_| engine_exec(mechanism)));
     }
     cases
 }
@@ -129,6 +131,32 @@ fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()>
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
+/// What the engine itself is asked to run in a container, as `kubectl exec` does: the program and the
+/// runtime on its way there are held against allow-list and drift too.
+fn engine_exec(mechanism: Mechanism) -> Result<()> {
+    execblock::loaded(mechanism)?;
+    container::prepare()?;
+    for (policy, permitted, refused) in [
+        (Policy::Allow, "/opt/ok/program", "/opt/static/other"),
+        (Policy::Drift, "/opt/static/other", "/vol/other/tool"),
+    ] {
+        let container = container::detached(policy.name(), policy.annotations())?;
+        let said = container.exec("permitted", permitted)?;
+        ensure!(
+            said.contains("EVASION-MARK"),
+            "{}: {permitted} did not run: {said}",
+            policy.name()
+        );
+        let said = container.exec("refused", refused)?;
+        ensure!(
+            !said.contains("EVASION-MARK"),
+            "{}: {refused} ran",
+            policy.name()
+        );
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Programs that others start: interpreters of scripts, and binfmt_misc.
 
-use super::technique::Expect::{Escapes, Held};
+use super::technique::Expect::Escapes;
 use super::technique::Needs::{Admin, Nothing};
 use super::technique::Policy::{Allow, Drift, DriftName, Name};
 use super::technique::Technique;

@@ -171,7 +171,7 @@ impl<'a> Asked<'a> {
                 loader,
             } => {
                 let requested = requested.iter();
-                let own = arguments.first().map(|own| last_component(own));
+                let own = arguments.first().map(|own| applet(own));
                 let program = program(resolved.name, arguments)
                     .filter(|(_, source)| loader || *source != Source::Loaded);
                 requested
@@ -348,22 +348,27 @@ const WITH_VALUE: [&[u8]; 7] = [
 ];
 
 /// The program that arguments ask for, of an executable whose file has this name:
-/// the applet of a multi-call binary, or what a dynamic loader is to run. Whether
-/// it is one of these tells the file's name, or else the first argument.
+/// the applet of a multi-call binary, which goes by its first argument, or what a
+/// dynamic loader is to run, which does not.
 #[must_use]
 pub fn program<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Option<(&'a [u8], Source)> {
     let begins = |name: &[u8], with: &[&[u8]]| with.iter().any(|with| name.starts_with(with));
+    let value = |word: &'a [u8]| PROGRAM.iter().find_map(|option| word.strip_prefix(*option));
     let (own, words) = arguments.split_first()?;
-    let known = |name: &&[u8]| begins(name, &MULTI_CALL) || begins(name, &LOADERS);
-    let called = [name, last_component(own)].into_iter().find(known)?;
-    if begins(called, &MULTI_CALL) {
+    if begins(applet(own), &MULTI_CALL) {
         // `busybox busybox whoami`
         let mut words = words
             .iter()
             .filter(|word| !begins(last_component(word), &MULTI_CALL));
         let word = words.next()?;
-        let value = PROGRAM.iter().find_map(|option| word.strip_prefix(*option));
-        return Some((value.unwrap_or(word), Source::Applet));
+        return Some((value(word).unwrap_or(word), Source::Applet));
+    }
+    // GNU's single binary takes it under any name that is none of its own.
+    if let Some(program) = words.first().and_then(|word| value(word)) {
+        return Some((program, Source::Applet));
+    }
+    if !begins(name, &LOADERS) {
+        return None;
     }
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -375,6 +380,13 @@ pub fn program<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Option<(&'a [u8], Sou
         }
     }
     None
+}
+
+/// The applet that a first argument means: its last component, without a login
+/// shell's dash before the whole.
+#[must_use]
+pub fn applet(argument: &[u8]) -> &[u8] {
+    last_component(argument.strip_prefix(b"-").unwrap_or(argument))
 }
 
 #[cfg(test)]

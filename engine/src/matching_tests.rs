@@ -209,8 +209,14 @@ fn arguments_ask_multi_call_binaries_and_loaders_for_a_program() {
     use Source::{Applet, Loaded};
     for (name, arguments, expected) in [
         ("whoami", "whoami x", None),
-        ("busybox", "/bin/whoami x", Some(("x", Applet))),
-        ("busybox.static", "a /a/id", Some(("/a/id", Applet))),
+        ("busybox", "/bin/cat whoami", None),
+        ("busybox", "sh ./whoami", None),
+        (
+            "busybox.static",
+            "busybox.static /a/id",
+            Some(("/a/id", Applet)),
+        ),
+        ("renamed", "-/x/busybox id", Some(("id", Applet))),
         ("renamed", "/x/busybox id", Some(("id", Applet))),
         (
             "busybox",
@@ -240,6 +246,8 @@ fn arguments_ask_multi_call_binaries_and_loaders_for_a_program() {
         assert_eq!(program(name.as_bytes(), &arguments), expected, "{name}");
     }
     assert_eq!(program(b"busybox", &[]), None);
+    assert_eq!(applet(b"-whoami"), b"whoami");
+    assert_eq!(applet(b"/x/-whoami"), b"-whoami");
 }
 
 /// The entries of a policy, looked up as the kernel looks them up.

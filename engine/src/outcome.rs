@@ -23,7 +23,7 @@ pub enum Effect {
     Eperm,
     /// The new image is killed before its first instruction.
     Killed,
-    /// The kernel can't map its dynamic loader, at a point where exec can't
+    /// The kernel can't map it or its dynamic loader, at a point where exec can't
     /// return any more: SIGSEGV.
     Crashes,
     /// The dynamic loader runs, and can't map the program that it was given.
@@ -106,6 +106,9 @@ pub struct Case<'a> {
     pub container: &'a Container,
     /// Nanoseconds of `CLOCK_BOOTTIME`.
     pub now: u64,
+    /// Whether the hook at `mmap_file` stands beside `kprobe` and `signal` too, as
+    /// it does where the kernel has it.
+    pub maps: bool,
 }
 
 impl<'a> Case<'a> {
@@ -152,11 +155,12 @@ impl<'a> Case<'a> {
             steps.push((Step::Image, None));
             return steps;
         }
-        if at_exec && program.loader.is_some() {
+        let maps = at_exec || self.maps;
+        if maps && program.loader.is_some() {
             steps.push((Step::Loader, Some(Effect::Crashes)));
         }
         steps.push((Step::Image, Some(Effect::Killed)));
-        if at_exec && program.handed.is_some() {
+        if maps && program.handed.is_some() {
             steps.push((Step::Handed, Some(Effect::NotLoaded)));
         }
         steps

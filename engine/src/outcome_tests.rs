@@ -60,6 +60,7 @@ fn effects(program: &Program, rules: &Rules, container: &Container) -> [Effect; 
         rules,
         container,
         now: 0,
+        maps: false,
     };
     let under = |mechanism| case.under(mechanism).effect;
     assert_eq!(under(Mechanism::Lsm), under(Mechanism::FmodRet));
@@ -101,6 +102,24 @@ fn each_mechanism_refuses_what_it_sees() {
     by_loader.arguments[1] = b"/tmp/link".to_vec();
     let found = effects(&by_loader, &denying("id"), &container);
     assert_eq!(found, [NotLoaded, Runs, Runs]);
+}
+
+#[test]
+fn a_hook_at_mappings_is_asked_for_the_loader_and_not_for_the_program() {
+    let whoami = program(&[("/bin/x", "/bin/whoami")], "/bin/x");
+    let effect = |denied: &str| {
+        let case = Case {
+            program: &whoami,
+            rules: &denying(denied),
+            container: &Container::default(),
+            now: 0,
+            maps: true,
+        };
+        [Mechanism::Lsm, Mechanism::Kprobe, Mechanism::Signal].map(|one| case.under(one).effect)
+    };
+    assert_eq!(effect("whoami"), [Eperm, Killed, Killed]);
+    assert_eq!(effect("x"), [Eperm, Eperm, Killed]);
+    assert_eq!(effect("ld-linux.so.2"), [Crashes, Crashes, Crashes]);
 }
 
 #[test]
@@ -157,6 +176,7 @@ fn audit_lets_through_and_names_all_and_unknown_drift_says_so() {
             rules,
             container: &container,
             now: 0,
+            maps: false,
         };
         let outcome = case.under(Mechanism::Lsm);
         let steps: Vec<Step> = outcome.findings.iter().map(|found| found.step).collect();
@@ -181,6 +201,7 @@ fn audit_lets_through_and_names_all_and_unknown_drift_says_so() {
         rules: &Rules::default(),
         container: &container,
         now: 0,
+        maps: false,
     };
     assert!(case.under(Mechanism::Lsm).is_unknown());
 }

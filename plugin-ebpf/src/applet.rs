@@ -44,7 +44,7 @@ const PROGRAM_BEHIND: u64 = 16;
 
 /// The address of the argument that names the program to run; 0 where there is
 /// none. `name` is the address of the file's name, `arguments` that of the first
-/// argument, `argc` their number and maybe [`LOADER`].
+/// argument without a dash, `argc` their number and maybe [`LOADER`].
 ///
 /// [`UNREADABLE`] where the file's name can't be read, [`UNREADABLE_ARGUMENTS`]
 /// for an argument.
@@ -55,18 +55,28 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     if first == UNREADABLE {
         return UNREADABLE_ARGUMENTS;
     }
-    let mut called = called(name, 0);
-    if called == UNREADABLE {
+    let file = called(name, 0);
+    if file == UNREADABLE {
         return UNREADABLE;
     }
-    if called == OTHER {
-        called = self::called(last(arguments, first), USER);
-    }
-    if called == OTHER || called == THE_LOADER && argc & LOADER == 0 {
-        return 0;
+    // Whatever file it is: a multi-call binary goes by its first argument, and the
+    // loader does not.
+    let mut called = called(last(arguments, first), USER);
+    if called != MULTI_CALL {
+        called = if argc & LOADER == 0 { OTHER } else { file };
     }
     let argc = argc as u32;
     let mut argument = end(arguments, first);
+    if argc > 1 && called != MULTI_CALL {
+        // GNU's single binary takes it under any name that is none of its own.
+        let option = option(argument);
+        if option >= PROGRAM_BEHIND && option != UNREADABLE {
+            return argument + (option - PROGRAM_BEHIND);
+        }
+    }
+    if called != MULTI_CALL && called != THE_LOADER {
+        return 0;
+    }
     let mut index = 1;
     let mut is_value = false;
     while index < ARGUMENTS {

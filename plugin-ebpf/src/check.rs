@@ -12,7 +12,7 @@ use crate::{
     applet::{self, UNREADABLE_ARGUMENTS},
     container::{self, Found},
     drift,
-    field::{Bprm, File, Mapping, Origin, Place, Task},
+    field::{self, Bprm, File, Mapping, Origin, Place, Task},
     lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
     report::{self, Name, Told},
 };
@@ -91,6 +91,11 @@ pub fn mapped(file: &File, mechanism: u32) -> bool {
     let Some(found) = container::tagged(mechanism) else {
         return false;
     };
+    // By the kernel, of the program that is being executed: that one was looked at,
+    // or is when it is complete.
+    if Task::current().is_executing(file) {
+        return false;
+    }
     let mut case = Case::new(&found);
     if !case.file(file) && found.container.drift != DRIFT_OFF {
         case.mapping(&file.origin(), file.place());
@@ -254,7 +259,7 @@ impl<'a> Case<'a> {
         if !self.has(NAMES | 1 << KIND_REQUESTED) {
             return false;
         }
-        let Some(arguments) = Task::current().arguments() else {
+        let Some(arguments) = Task::current().arguments().and_then(without_dash) else {
             report::count(|stats| &mut stats.unreadable);
             return false;
         };
@@ -392,6 +397,16 @@ impl<'a> Case<'a> {
         });
         refused
     }
+}
+
+/// A login shell's dash in front of the first argument, which `BusyBox` drops.
+#[inline(always)]
+fn without_dash(arguments: u64) -> Option<u64> {
+    Some(if field::user_byte(arguments)? == b'-' {
+        arguments + 1
+    } else {
+        arguments
+    })
 }
 
 /// Whether an answer of an allow-list is a rule.

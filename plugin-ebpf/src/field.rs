@@ -91,8 +91,14 @@ constants! {
     TASK_CGROUPS = 0;
     /// `task_struct.mm`
     TASK_MM = 0;
+    /// The word of `task_struct` that has the bit `in_execve`.
+    TASK_EXEC_WORD = 0;
+    /// That bit.
+    TASK_EXEC_BIT = 0;
     /// `mm_struct.arg_start`
     MM_ARG_START = 0;
+    /// `mm_struct.exe_file`
+    MM_EXE_FILE = 0;
     /// `nsproxy.mnt_ns`
     NSPROXY_MNT_NS = 0;
     /// `pid.level`
@@ -455,6 +461,21 @@ impl Task {
             level += 1;
         }
         true
+    }
+
+    /// Whether it is in the midst of an exec, and this is the file of its new image.
+    #[inline(always)]
+    pub fn is_executing(&self, file: &File) -> bool {
+        let flags: u32 = load(self.0, constant(&TASK_EXEC_WORD));
+        if flags & constant(&TASK_EXEC_BIT) as u32 == 0 {
+            return false;
+        }
+        let mm: Typed = load(self.0, constant(&TASK_MM));
+        if mm.is_null() {
+            return false;
+        }
+        let asked = number(ptr::from_ref(&file.0).cast(), 0);
+        asked.is_some() && asked == number(mm, constant(&MM_EXE_FILE))
     }
 
     /// Address of the first argument of its image.

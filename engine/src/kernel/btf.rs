@@ -97,16 +97,28 @@ impl Layout {
 
     /// Offset in bytes of `field` (`f_path.dentry`) in `structure`.
     pub(crate) fn offset(&self, structure: &str, field: &str) -> Result<i64, BtfError> {
+        Ok(self.bit_offset(structure, field)? / 8)
+    }
+
+    fn bit_offset(&self, structure: &str, field: &str) -> Result<i64, BtfError> {
         let missing = || BtfError::NoField {
             structure: structure.to_owned(),
             field: field.to_owned(),
         };
         for &id in self.structures.get(structure).into_iter().flatten() {
             if let Some(bits) = self.bits(id, field)? {
-                return i64::try_from(bits / 8).map_err(|_huge| missing());
+                return i64::try_from(bits).map_err(|_huge| missing());
             }
         }
         Err(missing())
+    }
+
+    /// Of a field of one bit: the offset in bytes of the 32-bit word that it is in,
+    /// and its value there.
+    pub(crate) fn flag(&self, structure: &str, field: &str) -> Result<(i64, i64), BtfError> {
+        const WORD: i64 = 32;
+        let bit = self.bit_offset(structure, field)?;
+        Ok((bit / WORD * (WORD / 8), 1 << (bit % WORD)))
     }
 
     /// Size in bytes of `structure`.

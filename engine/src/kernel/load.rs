@@ -14,7 +14,7 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/field.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 36] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 37] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
@@ -41,6 +41,7 @@ pub(super) const OFFSETS: [(&str, &str, &str); 36] = [
     ("TASK_CGROUPS", "task_struct", "cgroups"),
     ("TASK_MM", "task_struct", "mm"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
+    ("MM_EXE_FILE", "mm_struct", "exe_file"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
     ("PID_LEVEL", "pid", "level"),
     ("PID_NUMBERS", "pid", "numbers"),
@@ -76,6 +77,12 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
         };
         constants.push((constant, offset));
     }
+    let (word, bit) = match layout.flag("task_struct", "in_execve") {
+        // Then the mappings of a program's own file are looked at too.
+        Err(BtfError::NoField { .. }) => (0, 0),
+        other => other?,
+    };
+    constants.extend([("TASK_EXEC_WORD", word), ("TASK_EXEC_BIT", bit)]);
     for (constant, structure) in SIZES {
         constants.push((constant, layout.size(structure)?));
     }

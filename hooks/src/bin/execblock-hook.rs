@@ -10,6 +10,7 @@ use std::{
 use execblock_hooks::{
     caller,
     hook::{self, Done},
+    logger,
 };
 
 const HELP: &str = "\
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    logger::init("execblock-hook");
     // Closed: the status of a panic would do, but is not ours to define.
     match catch_unwind(AssertUnwindSafe(|| hook::run(io::stdin().lock()))) {
         Ok(Ok(Done::Stopped(Some(left)))) => {

@@ -6,10 +6,11 @@ use std::{
     process::ExitCode,
 };
 
-use execblock_hooks::wrapper;
+use execblock_hooks::{logger, wrapper};
 
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
+    logger::init("execblock-runc");
     // Closed: a panic refuses what was asked for.
     let status = catch_unwind(AssertUnwindSafe(|| wrapper::run(&argv)));
     status.map_or(ExitCode::FAILURE, ExitCode::from)

@@ -25,7 +25,7 @@ impl Payload {
     pub(crate) fn build(cache: &Cache) -> Result<Self> {
         host::run(
             host::cargo()
-                .args(["build", "--release", "--quiet"])
+                .args(["build", "--profile", "vm", "--quiet"])
                 .args([
                     "-p",
                     "execblock-vmtest",
@@ -36,7 +36,7 @@ impl Payload {
                 ])
                 .current_dir(host::checkout()),
         )?;
-        let release = host::target_directory()?.join("release");
+        let release = host::target_directory()?.join("vm");
         let payload = Self {
             folder: cache.scratch()?,
         };

@@ -98,11 +98,13 @@ fn answer(args: &Args) -> Result<ExitCode, Failure> {
     let terms = terms(&binder, &target, &cgroup, pid)?;
     let view = View::of_process(pid)?;
     let program = view.program(word, arguments);
+    let links = binder.pins().link_names();
     let case = Case {
         program: &program,
         rules: &terms.rules,
         container: &terms.container,
         now: clock::now(),
+        maps: links.iter().any(|name| name.ends_with("_mmap")),
     };
     let report = Report {
         word,

@@ -330,7 +330,7 @@ impl Report<'_> {
             Effect::Runs => "runs and is reported",
             Effect::Eperm => "EPERM",
             Effect::Killed => "killed before its first instruction",
-            Effect::Crashes => "SIGSEGV: its loader can't be mapped",
+            Effect::Crashes => "SIGSEGV: it or its loader can't be mapped",
             Effect::NotLoaded => "starts, and can't map the program",
             Effect::Fails => "does not run",
         };

@@ -12,6 +12,8 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn why() -> Result<()> {
+    // Whatever was loaded before: the plugin takes the best.
+    execblock::unloaded()?;
     let engine = Engine::with_plugin()?;
     let annotations = &[("execblock/deny", "whoami"), ("execblock/drift", "deny")];
     let pod = engine.pod("why", annotations)?;

@@ -219,7 +219,11 @@ fn table(rows: &[Row], findings: &[Finding]) -> String {
     let mut text = vec![HEAD.to_owned()];
     text.extend(lines.into_iter().map(|(name, cells, policies)| {
         let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        format!("| {name} | {} | {} |", policies.join(", "), cells.join(" | "))
+        format!(
+            "| {name} | {} | {} |",
+            policies.join(", "),
+            cells.join(" | ")
+        )
     }));
     text.join("\n")
 }

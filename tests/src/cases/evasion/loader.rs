@@ -4,15 +4,11 @@ use super::technique::Expect::{self, Held};
 use super::technique::Needs::Nothing;
 use super::technique::Policy::{self, Allow, Drift, DriftName, Glob, Name, Path};
 use super::technique::Technique;
-use super::technique::against::{LOADED, UNSEEN_MAPPING};
+use super::technique::against::LOADED;
 
-/// The mapping of a file that nobody executes is seen by the hook for mappings alone.
-const MAPPED: &[(Policy, Expect)] = &[
-    (Name, UNSEEN_MAPPING),
-    (Path, UNSEEN_MAPPING),
-    (Glob, UNSEEN_MAPPING),
-];
-const DROPPED: &[(Policy, Expect)] = &[(Drift, UNSEEN_MAPPING), (DriftName, UNSEEN_MAPPING)];
+/// No exec: a hook for mappings sees it.
+const MAPPED: &[(Policy, Expect)] = &[(Name, Held), (Path, Held), (Glob, Held)];
+const DROPPED: &[(Policy, Expect)] = &[(Drift, Held), (DriftName, Held)];
 
 pub(super) const TECHNIQUES: &[Technique] = &[
     Technique {
@@ -98,34 +94,21 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "an image whose loader is the program",
         needs: Nothing,
         script: "evade with-interpreter image $T; ./image",
-        against: &[
-            (Name, UNSEEN_MAPPING),
-            (Path, UNSEEN_MAPPING),
-            (Drift, Held),
-            (Allow, Held),
-        ],
+        against: &[(Name, Held), (Path, Held), (Drift, Held), (Allow, Held)],
     },
     Technique {
         name: "map",
         about: "the file is mapped executable and jumped to",
         needs: Nothing,
         script: "evade map $T",
-        against: &[
-            (Name, UNSEEN_MAPPING),
-            (Path, UNSEEN_MAPPING),
-            (Drift, UNSEEN_MAPPING),
-        ],
+        against: &[(Name, Held), (Path, Held), (Drift, Held)],
     },
     Technique {
         name: "map-then-protect",
         about: "the file is mapped, and made executable later",
         needs: Nothing,
         script: "evade map-then-protect $T",
-        against: &[
-            (Name, UNSEEN_MAPPING),
-            (Path, UNSEEN_MAPPING),
-            (Drift, UNSEEN_MAPPING),
-        ],
+        against: &[(Name, Held), (Path, Held), (Drift, Held)],
     },
     Technique {
         name: "library-preloaded",
@@ -160,6 +143,6 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         about: "dlopen of a library that a glob means",
         needs: Nothing,
         script: "cp /opt/lib/marker.so lib.evil; loads $D/lib.evil",
-        against: &[(Glob, UNSEEN_MAPPING)],
+        against: &[(Glob, Held)],
     },
 ];

@@ -28,11 +28,6 @@ pub(in super::super) const EVERY: &[(Policy, Expect)] = &[
     (DriftVolume, Held),
 ];
 
-/// Only a hook for mappings sees what is mapped executable and never executed.
-pub(in super::super) const UNSEEN_MAPPING: Expect = EscapesIn(
-    &[Mechanism::Signal],
-    "a mapping is no exec, and this mechanism sees execs alone",
-);
 /// Hooks behind the kernel's lookup see each level of interpreters, the others the last.
 pub(in super::super) const LAST_ONLY: Expect = EscapesIn(
     &[Mechanism::Kprobe, Mechanism::Signal],
@@ -45,6 +40,6 @@ pub(in super::super) const LOADED: &[(Policy, Expect)] = &[
     (Directory, Held),
     (Glob, Held),
     (Allow, Held),
-    (Drift, UNSEEN_MAPPING),
+    (Drift, Held),
     (DriftName, Held),
 ];

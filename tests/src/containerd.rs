@@ -44,7 +44,8 @@ pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFIG: &str = "/run/vmtest/containerd.toml";
-const WRAPPER: &str = "/payload/execblock-runc";
+/// The runtime wrapper; it runs runc.
+pub(crate) const WRAPPER: &str = "/payload/execblock-runc";
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// What `/bin` of the image has besides `BusyBox` itself. `/usr/bin/whoami` is a file of its own.

@@ -31,6 +31,7 @@ use crate::machine::Machine;
 
 const USAGE: &str = "\
 usage: execblock-vmtest --list [KERNEL USERLAND]
+       execblock-vmtest --evasion
        execblock-vmtest demo EXECBLOCK
 As PID 1 of a machine that `cargo xtask vm` boots it runs the cases.";
 
@@ -59,6 +60,10 @@ fn other(args: &[String]) -> Result<ExitCode> {
         ["--list", kernel, userland] => list(&Machine::parse(&format!(
             "execblock.kernel={kernel} execblock.userland={userland}"
         ))?),
+        ["--evasion"] => {
+            let rows = serde_json::to_string(&cases::evasion::describe())?;
+            protocol::write_stdout(&format!("{rows}\n"));
+        }
         ["demo", execblock] => demo::run(execblock)?,
         ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
         ["probe", steps] => probe::main(steps)?,

@@ -4,6 +4,7 @@ mod cli;
 mod cri;
 mod doctor;
 mod engine;
+pub(crate) mod evasion;
 mod kernel;
 mod mechanism;
 mod orders;
@@ -70,6 +71,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));
     }
+    cases.extend(evasion::cases(machine));
     cases.extend(kernel::cases());
     cases
 }

@@ -6,6 +6,7 @@
 
 mod apt;
 mod build_kernel;
+mod evasion;
 mod image;
 mod kernel;
 mod modules;
@@ -62,6 +63,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Build the kernel with `bpf_override_return`, which no Debian kernel has
     BuildKernel,
+    /// Run the evasion suite under each mechanism, and print what came of it
+    Evasion(evasion::Arguments),
     /// Fetch kernels and userlands, and boot nothing
     Fetch(Wanted),
 }
@@ -90,14 +93,33 @@ pub(crate) struct Selection {
     #[arg(long, default_value_t = 1)]
     jobs: usize,
     /// Seconds without a line on the console after which a guest is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    #[arg(long, value_name = "SECONDS", default_value_t = SILENCE)]
     silence: u64,
     /// Seconds after which a guest is ended in any case
-    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
     /// Run the cases whose name contains this, or one of these, split by commas
     #[arg(value_parser = parse_filter)]
     filter: Option<String>,
+}
+
+/// Seconds without a line, and in all, after which a guest is ended.
+const SILENCE: u64 = 240;
+const TIMEOUT: u64 = 2400;
+
+impl Selection {
+    /// What the evasion suite boots with.
+    fn of_evasion(jobs: usize, filter: &str) -> Self {
+        Self {
+            wanted: Wanted::default(),
+            no_skip: false,
+            list: false,
+            jobs,
+            silence: SILENCE,
+            timeout: TIMEOUT,
+            filter: Some(filter.to_owned()),
+        }
+    }
 }
 
 /// The filter travels on the kernel's command line as it is.
@@ -213,6 +235,7 @@ impl Pair {
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     match &arguments.command {
         Some(Command::BuildKernel) => build_kernel::run(&Cache::open()?).map(|()| true),
+        Some(Command::Evasion(arguments)) => evasion::run(arguments),
         Some(Command::Fetch(wanted)) => fetch(wanted).map(|()| true),
         None if arguments.selection.list => list(&arguments.selection).map(|()| true),
         None => {

@@ -47,6 +47,7 @@ impl Payload {
             image::install(&release.join(program), &content.join(program))?;
         }
         compile_helpers(&content.join("helpers"))?;
+        compile_evasion(&content.join("helpers"))?;
         image::from_folder(
             &content,
             &payload.folder.path().join("payload.img"),
@@ -61,6 +62,11 @@ impl Payload {
 
     fn content(&self) -> PathBuf {
         self.folder.path().join("payload")
+    }
+
+    /// The techniques of the evasion suite, as JSON.
+    pub(crate) fn describe_evasion(&self) -> Result<String> {
+        host::output(Command::new(self.content().join("vmtest")).arg("--evasion"))
     }
 
     /// The cases that the test program would run on this machine.
@@ -117,6 +123,63 @@ fn compile_helpers(into: &Path) -> Result<()> {
         if let Err(error) = compiled {
             println!("helper {name} can't be compiled, its cases will skip: {error:#}");
         }
+    }
+    Ok(())
+}
+
+/// The programs of the evasion suite, from `tests/helpers/evasion`: name, sources and flags. They
+/// are for x86-64 alone, and the suite can't do without them.
+const EVASION: &[(&str, &[&str], &[&str])] = &[
+    (
+        "evade",
+        &[
+            "evade.c",
+            "batch.c",
+            "execs.c",
+            "files.c",
+            "images.c",
+            "races.c",
+            "strings.c",
+            "traces.c",
+        ],
+        &["-static", "-no-pie", "-fno-pie", "-pthread"],
+    ),
+    (
+        "marker-static",
+        &["marker.c"],
+        &[
+            "-DMARKER_STATIC",
+            "-static",
+            "-nostdlib",
+            "-ffreestanding",
+            "-no-pie",
+            "-fno-pie",
+            "-Wl,-Ttext-segment=0x10000000",
+            "-Wl,-z,noseparate-code",
+        ],
+    ),
+    ("marker-dynamic", &["marker.c"], &["-fPIE", "-pie"]),
+    (
+        "marker.so",
+        &["marker.c"],
+        &["-DMARKER_LIBRARY", "-fPIC", "-shared", "-nostdlib"],
+    ),
+    ("loads", &["loads.c"], &["-fPIE", "-pie"]),
+    ("multicall", &["multicall.c"], &["-static"]),
+];
+
+fn compile_evasion(into: &Path) -> Result<()> {
+    let folder = host::checkout().join("tests/helpers/evasion");
+    for (name, sources, flags) in EVASION {
+        host::run_quietly(
+            host::program("gcc")
+                .args(["-O1", "-fno-stack-protector", "-Wall", "-Wextra"])
+                .args(*flags)
+                .arg("-o")
+                .arg(into.join(name))
+                .args(sources.iter().map(|source| folder.join(source))),
+        )
+        .with_context(|| format!("compile {name} of the evasion suite"))?;
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use super::evasion;
+
 /// The prefix of the lines that are for us.
 const MARK: &str = "VMTEST ";
 /// How many lines of the console are shown of a guest that died.
@@ -108,6 +110,8 @@ pub(crate) struct Outcome {
     pub(crate) names: BTreeSet<String>,
     /// The cases that failed, with the reason.
     pub(crate) failures: Vec<(String, String)>,
+    /// What became of the techniques of the evasion suite.
+    pub(crate) evasion: Vec<String>,
 }
 
 /// Listens to one guest.
@@ -162,6 +166,11 @@ impl Listener {
                 self.fail(name, reason, &format!("{}  {reason}", seconds(millis)));
             }
             Some(Event::Skip { name, reason }) => self.skip(name, reason),
+            // There are hundreds: `cargo xtask vm evasion` makes a table of them.
+            Some(Event::Note(text)) if text.starts_with(evasion::MARK) => {
+                let said = text.trim_start_matches(evasion::MARK);
+                self.outcome.evasion.push(said.to_owned());
+            }
             Some(Event::Note(text)) => self.print(&format!("note  {:<20}  {text}", self.label)),
             Some(Event::Log(text)) => self.print(&format!("      | {text}")),
             Some(Event::Done) => self.done = true,

@@ -1,0 +1,201 @@
+//! One path, spelled or reached in other ways.
+
+use super::technique::Needs::{Admin, Nothing};
+use super::technique::Technique;
+use super::technique::against::{BOTH, DENIED, EVERY, GLOB, MOST, NAME};
+
+pub(super) const TECHNIQUES: &[Technique] = &[
+    Technique {
+        name: "relative",
+        about: "a path relative to the working folder",
+        needs: Nothing,
+        script: "cd /; .$T",
+        against: MOST,
+    },
+    Technique {
+        name: "in-folder",
+        about: "a bare name in the working folder",
+        needs: Nothing,
+        script: "cd ${T%/*}; PATH=; ./${T##*/}",
+        against: BOTH,
+    },
+    Technique {
+        name: "search-path",
+        about: "a name that is found on PATH",
+        needs: Nothing,
+        script: "PATH=${T%/*} /usr/bin/evade search ${T##*/}",
+        against: DENIED,
+    },
+    Technique {
+        name: "empty-search-path",
+        about: "a name that is found in the working folder, PATH having an empty part",
+        needs: Nothing,
+        script: "cd ${T%/*}; PATH=:/bin /usr/bin/evade search ${T##*/}",
+        against: NAME,
+    },
+    Technique {
+        name: "dots-and-slashes",
+        about: "a path with `..`, `//` and `./`",
+        needs: Nothing,
+        script: "cd /tmp; ../tmp/.././/.././/$T",
+        against: MOST,
+    },
+    Technique {
+        name: "fchdir",
+        about: "a relative path after fchdir",
+        needs: Nothing,
+        script: "evade fchdir ${T%/*} ${T##*/}",
+        against: NAME,
+    },
+    Technique {
+        name: "path-300",
+        about: "a path of 300 bytes",
+        needs: Nothing,
+        script: "evade long-path $T 300",
+        against: BOTH,
+    },
+    Technique {
+        name: "path-longest",
+        about: "a path of 4,095 bytes",
+        needs: Nothing,
+        script: "evade long-path $T 4095",
+        against: MOST,
+    },
+    Technique {
+        name: "deep-folder",
+        about: "3,000 bytes of folders before a link",
+        needs: Nothing,
+        script: "d=$(echo d | sed \
+                 s/d/dddddddddddddddddddddddddddddddddddddddddddddddddd/); d=$d$d$d$d; \
+                 p=.; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do p=$p/$d; mkdir \
+                 $p; done; ln -s $T $p/${T##*/}; $p/${T##*/}",
+        against: NAME,
+    },
+    Technique {
+        name: "deeper-than-a-rule",
+        about: "a folder 60 levels below the root, by a name",
+        needs: Nothing,
+        script: "p=.; for i in $(seq 60); do p=$p/d; mkdir $p; done; cp $T $p/; $p/${T##*/}",
+        against: NAME,
+    },
+    Technique {
+        name: "longest-name",
+        about: "a name of 255 bytes that a glob means",
+        needs: Nothing,
+        script: "n=pwn; for i in $(seq 252); do n=${n}x; done; cp $T $n; ./$n",
+        against: GLOB,
+    },
+    Technique {
+        name: "longest-end",
+        about: "a name of 255 bytes that ends as a glob says",
+        needs: Nothing,
+        script: "n=.evil; for i in $(seq 250); do n=x$n; done; cp $T $n; ./$n",
+        against: GLOB,
+    },
+    Technique {
+        name: "glob-alone",
+        about: "a name that is the text of a glob and no more",
+        needs: Nothing,
+        script: "cp $T pwn; ./pwn",
+        against: GLOB,
+    },
+    Technique {
+        name: "glob-requested",
+        about: "a link whose name a glob means to a program that it does not",
+        needs: Nothing,
+        script: "ln -s /opt/static/other pwn-link; ./pwn-link",
+        against: GLOB,
+    },
+    Technique {
+        name: "proc-self-root",
+        about: "a path through /proc/self/root",
+        needs: Nothing,
+        script: "/proc/self/root$T",
+        against: BOTH,
+    },
+    Technique {
+        name: "proc-self-cwd",
+        about: "a path through /proc/self/cwd",
+        needs: Nothing,
+        script: "cd ${T%/*}; /proc/self/cwd/${T##*/}",
+        against: NAME,
+    },
+    Technique {
+        name: "others-root",
+        about: "a path through the root of another process",
+        needs: Nothing,
+        script: "evade others-root $T",
+        against: BOTH,
+    },
+    Technique {
+        name: "chroot",
+        about: "execve after a chroot into the program's folder",
+        needs: Nothing,
+        script: "evade chroot ${T%/*} /${T##*/}",
+        against: EVERY,
+    },
+    Technique {
+        name: "chroot-above",
+        about: "execve after a chroot into a folder above it",
+        needs: Nothing,
+        script: "r=/$(echo $T | tr / \" \" | sed \"s/ *//;s/ .*//\"); evade chroot $r ${T#$r}",
+        against: BOTH,
+    },
+    Technique {
+        name: "pivot-root",
+        about: "execve after pivot_root into a file system of its own, by a name",
+        needs: Admin,
+        script: "mkdir r; mount -t tmpfs t r; mkdir r/old; cp /bin/busybox $T r; unshare \
+                 -m ./r/busybox sh -c \"cd r && /bin/pivot_root . old && exec /${T##*/}\"",
+        against: NAME,
+    },
+    Technique {
+        name: "path-not-resident",
+        about: "the path stands in a mapped file that was never touched",
+        needs: Nothing,
+        script: "evade untouched $T",
+        against: MOST,
+    },
+    Technique {
+        name: "path-dropped",
+        about: "the path's page is given back with MADV_DONTNEED",
+        needs: Nothing,
+        script: "evade dropped $T",
+        against: NAME,
+    },
+    Technique {
+        name: "path-across-pages",
+        about: "the path lies across two pages",
+        needs: Nothing,
+        script: "evade across-pages $T",
+        against: NAME,
+    },
+    Technique {
+        name: "path-at-the-end",
+        about: "the path ends where memory ends",
+        needs: Nothing,
+        script: "evade at-the-end $T",
+        against: NAME,
+    },
+    Technique {
+        name: "path-write-only",
+        about: "the path lies in memory that may only be written",
+        needs: Nothing,
+        script: "evade write-only $T",
+        against: NAME,
+    },
+    Technique {
+        name: "userfaultfd",
+        about: "the path's page comes when the kernel asks for it",
+        needs: Admin,
+        script: "evade userfaultfd $T",
+        against: BOTH,
+    },
+    Technique {
+        name: "path-changed",
+        about: "another thread changes the path all the time, 150 tries",
+        needs: Nothing,
+        script: "evade changed $T ${T%?}X 150",
+        against: NAME,
+    },
+];

@@ -1,0 +1,330 @@
+//! What no rule means: it must run, whatever the mechanism.
+
+use super::technique::Expect::{self, Runs};
+use super::technique::Needs::{Admin, Nothing};
+use super::technique::Policy::{
+    self, Allow, AllowPath, Directory, Drift, DriftName, DriftVolume, Glob, Name, Path,
+};
+use super::technique::Technique;
+
+const DENIED: &[(Policy, Expect)] = &[(Name, Runs), (Path, Runs), (Directory, Runs), (Glob, Runs)];
+const NAME: &[(Policy, Expect)] = &[(Name, Runs), (DriftName, Runs)];
+const DRIFT: &[(Policy, Expect)] = &[(Drift, Runs), (DriftName, Runs)];
+const VOLUME: &[(Policy, Expect)] = &[(DriftVolume, Runs)];
+
+pub(super) const TECHNIQUES: &[Technique] = &[
+    Technique {
+        name: "one-letter-more",
+        about: "/usr/bin/whoami2",
+        needs: Nothing,
+        script: "whoami2",
+        against: NAME,
+    },
+    Technique {
+        name: "an-ending",
+        about: "/usr/bin/whoami.sh",
+        needs: Nothing,
+        script: "whoami.sh",
+        against: NAME,
+    },
+    Technique {
+        name: "one-letter-less",
+        about: "/usr/bin/whoam",
+        needs: Nothing,
+        script: "whoam",
+        against: NAME,
+    },
+    Technique {
+        name: "one-letter-before",
+        about: "/usr/bin/xwhoami",
+        needs: Nothing,
+        script: "xwhoami",
+        against: NAME,
+    },
+    Technique {
+        name: "other-case",
+        about: "/usr/bin/WHOAMI",
+        needs: Nothing,
+        script: "/usr/bin/WHOAMI",
+        against: NAME,
+    },
+    Technique {
+        name: "folder-of-that-name",
+        about: "a program in a folder named whoami",
+        needs: Nothing,
+        script: "/opt/whoami/program",
+        against: NAME,
+    },
+    Technique {
+        name: "next-to-it",
+        about: "a program in the folder of the one that is denied",
+        needs: Nothing,
+        script: "/opt/static/other",
+        against: DENIED,
+    },
+    Technique {
+        name: "path-begins-so",
+        about: "a path of which the denied one is the beginning",
+        needs: Nothing,
+        script: "mkdir -p o/usr/bin/whoami; cp /opt/static/other o/usr/bin/whoami/x; \
+                 o/usr/bin/whoami/x",
+        against: &[(Name, Runs), (Path, Runs)],
+    },
+    Technique {
+        name: "folder-begins-so",
+        about: "a folder whose name begins with the denied one's",
+        needs: Nothing,
+        script: "/opt/denied2/tool",
+        against: &[(Directory, Runs)],
+    },
+    Technique {
+        name: "folder-itself",
+        about: "a file with the path of a denied folder's twin",
+        needs: Nothing,
+        script: "/opt/deniedfile",
+        against: &[(Directory, Runs)],
+    },
+    Technique {
+        name: "glob-inside",
+        about: "a name that has the text of a glob inside",
+        needs: Nothing,
+        script: "cp /opt/static/other xpwn.evilx; ./xpwn.evilx",
+        against: &[(Glob, Runs)],
+    },
+    Technique {
+        name: "glob-one-less",
+        about: "a name that is one letter shorter than a glob's text",
+        needs: Nothing,
+        script: "cp /opt/static/other pw; cp pw evil; ./pw && ./evil",
+        against: &[(Glob, Runs)],
+    },
+    Technique {
+        name: "glob-folder",
+        about: "a folder whose name a glob means",
+        needs: Nothing,
+        script: "mkdir pwn.evil; cp /opt/static/other pwn.evil/x; pwn.evil/x",
+        against: &[(Glob, Runs)],
+    },
+    Technique {
+        name: "argument",
+        about: "the name as an argument",
+        needs: Nothing,
+        script: "[ $(echo whoami) = whoami ] && [ $(busybox echo whoami) = whoami ] && [ \
+                 $(sh -c \"echo whoami\") = whoami ] && echo EVASION-MARK",
+        against: NAME,
+    },
+    Technique {
+        name: "argument-of-applets",
+        about: "the file as the argument of applets that are links",
+        needs: Nothing,
+        script: "cat $T >/dev/null && ls $T >/dev/null && head -c 1 $T >/dev/null && \
+                 touch x && mkdir -p whoami && ls whoami >/dev/null && test -d whoami && \
+                 echo EVASION-MARK",
+        against: NAME,
+    },
+    Technique {
+        name: "shell-reads-it",
+        about: "a shell that is told to read a script of that name",
+        needs: Nothing,
+        script: "echo echo EVASION-MARK >whoami; sh whoami",
+        against: NAME,
+    },
+    Technique {
+        name: "argument-of-another",
+        about: "the name as the argument of another program",
+        needs: Nothing,
+        script: "evade exec /opt/static/other other whoami",
+        against: NAME,
+    },
+    Technique {
+        name: "standard-input",
+        about: "the name on standard input",
+        needs: Nothing,
+        script: "echo whoami | cat | grep -q whoami && echo EVASION-MARK",
+        against: NAME,
+    },
+    Technique {
+        name: "environment",
+        about: "the name in the environment",
+        needs: Nothing,
+        script: "whoami=whoami WHO=$T /opt/static/other",
+        against: NAME,
+    },
+    Technique {
+        name: "data-read",
+        about: "the file, read",
+        needs: Nothing,
+        script: "[ $(head -c 3 $T | tail -c 2) = EL ] && echo EVASION-MARK",
+        against: DENIED,
+    },
+    Technique {
+        name: "data-mapped",
+        about: "the file, mapped without PROT_EXEC",
+        needs: Nothing,
+        script: "evade map-data $T",
+        against: &[(Name, Runs), (Path, Runs), (Glob, Runs), (Drift, Runs)],
+    },
+    Technique {
+        name: "lookup-through-it",
+        about: "a lookup through the denied file, which fails, and another program",
+        needs: Nothing,
+        script: "$T/../other 2>/dev/null; /opt/static/other",
+        against: DENIED,
+    },
+    Technique {
+        name: "library-of-that-name",
+        about: "a library named whoami.so",
+        needs: Nothing,
+        script: "loads /opt/lib/whoami.so",
+        against: NAME,
+    },
+    Technique {
+        name: "comm",
+        about: "a process that calls itself whoami",
+        needs: Nothing,
+        script: "evade comm whoami /opt/static/other",
+        against: NAME,
+    },
+    Technique {
+        name: "cgroup-of-that-name",
+        about: "a cgroup named whoami",
+        needs: Admin,
+        script: "[ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 c \
+                 /sys/fs/cgroup; c=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); \
+                 c=$c/whoami; mkdir -p $c; echo $$ >$c/cgroup.procs; /opt/static/other",
+        against: NAME,
+    },
+    Technique {
+        name: "argv0-of-another",
+        about: "a program with the name as the last folder of its first word",
+        needs: Nothing,
+        script: "evade exec /opt/static/other whoami/other",
+        against: NAME,
+    },
+    Technique {
+        name: "jit",
+        about: "code made in anonymous memory",
+        needs: Nothing,
+        script: "evade jit",
+        against: &[(Name, Runs), (Drift, Runs), (Allow, Runs)],
+    },
+    Technique {
+        name: "image-program",
+        about: "a program of the image",
+        needs: Nothing,
+        script: "/opt/static/other",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-dynamic",
+        about: "a program of the image, with the loader and a library",
+        needs: Nothing,
+        script: "/opt/other/program",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-loader",
+        about: "a program of the image by the loader of the image",
+        needs: Nothing,
+        script: "/lib64/ld-linux-x86-64.so.2 /opt/other/program",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-script",
+        about: "a script of the image",
+        needs: Nothing,
+        script: "/opt/script",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-library",
+        about: "a library of the image",
+        needs: Nothing,
+        script: "loads /opt/lib/marker.so",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-link",
+        about: "a new link to a program of the image",
+        needs: Nothing,
+        script: "ln -s /opt/static/other link; ./link",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-descriptor",
+        about: "a program of the image by its descriptor",
+        needs: Nothing,
+        script: "evade empty-path /opt/static/other",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-bind",
+        about: "a program of the image, mounted on another path",
+        needs: Admin,
+        script: "touch x; mount --bind /opt/static/other x && ./x",
+        against: DRIFT,
+    },
+    Technique {
+        name: "image-namespace",
+        about: "a program of the image in a mount namespace of its own",
+        needs: Admin,
+        script: "unshare -m /opt/static/other",
+        against: DRIFT,
+    },
+    Technique {
+        name: "volume-folder",
+        about: "a program in a folder of a volume that is admitted",
+        needs: Nothing,
+        script: "/vol/ok/tool",
+        against: VOLUME,
+    },
+    Technique {
+        name: "volume-path",
+        about: "a program on a volume that is admitted by its path",
+        needs: Nothing,
+        script: "/vol/one",
+        against: VOLUME,
+    },
+    Technique {
+        name: "volume-dynamic",
+        about: "a program of the loader's in an admitted folder",
+        needs: Nothing,
+        script: "/vol/ok/dynamic",
+        against: VOLUME,
+    },
+    Technique {
+        name: "volume-library",
+        about: "a library in an admitted folder",
+        needs: Nothing,
+        script: "loads /vol/ok/marker.so",
+        against: VOLUME,
+    },
+    Technique {
+        name: "volume-script",
+        about: "a script in an admitted folder",
+        needs: Nothing,
+        script: "/vol/ok/script",
+        against: VOLUME,
+    },
+    Technique {
+        name: "listed",
+        about: "a listed program",
+        needs: Nothing,
+        script: "/opt/ok/program",
+        against: &[(Allow, Runs), (AllowPath, Runs), (DriftVolume, Runs)],
+    },
+    Technique {
+        name: "listed-by-link",
+        about: "a link of another name to a listed program",
+        needs: Nothing,
+        script: "ln -s /opt/ok/program whatever; ./whatever",
+        against: &[(Allow, Runs), (AllowPath, Runs), (DriftVolume, Runs)],
+    },
+    Technique {
+        name: "listed-argv0",
+        about: "a listed program whose first word names one that is not",
+        needs: Nothing,
+        script: "evade exec /opt/ok/program whatever",
+        against: &[(Allow, Runs), (AllowPath, Runs)],
+    },
+];

@@ -63,7 +63,10 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     // loader does not.
     let mut called = called(last(arguments, first), USER);
     if called != MULTI_CALL {
-        called = if argc & LOADER == 0 { OTHER } else { file };
+        called = OTHER;
+        if file == THE_LOADER && argc & LOADER != 0 {
+            called = THE_LOADER;
+        }
     }
     let argc = argc as u32;
     let mut argument = end(arguments, first);

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{CONFIG_DRIFT, Container, Hit, RULE_DRIFT, RULE_UNLISTED, RULE_UNREADABLE};
+use plugin_common::{CONFIG_DRIFT, Container, Hit};
 
 use crate::{
     annotation::{Drift, Mode, Spec},
@@ -19,7 +19,7 @@ use crate::{
     kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{List, Policy, rule_id},
+    policy::{self, List, Policy, rule_id},
     record::{Owner, Record, RecordError, Records},
     root,
     site::{Namespaces, Site, SiteError},
@@ -449,7 +449,7 @@ impl Held<'_> {
         self.maps.remove_container(record.cgroup)?;
         let (spec, orders) = (record.spec()?, record.orders()?);
         let rules = orders.all_rules(spec.as_ref()).map(rule_id);
-        for rule in rules.chain([RULE_UNLISTED, RULE_DRIFT, RULE_UNREADABLE]) {
+        for rule in rules.chain(policy::RESERVED) {
             self.maps.remove_hit(&plugin_common::HitKey {
                 cgroup: record.cgroup,
                 rule,

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use plugin_common::{
     GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
     KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
-    NAME_MAX, RULE_FIRST, RuleKey, RuleValue,
+    NAME_MAX, RULE_DRIFT, RULE_FIRST, RULE_MOVED, RULE_UNLISTED, RULE_UNREADABLE, RuleKey,
+    RuleValue,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -83,6 +84,21 @@ pub fn always(rules: &BTreeSet<Rule>) -> List {
 pub fn rule_id(rule: &Rule) -> u32 {
     first_word(&Sha256::digest(rule.to_string())).max(RULE_FIRST)
 }
+
+/// What a reserved id stands for, as a report says it; `None` for a rule's own.
+#[must_use]
+pub const fn reserved(rule: u32) -> Option<&'static str> {
+    Some(match rule {
+        RULE_UNLISTED => "not in the allow-list",
+        RULE_DRIFT => "did not come with the image",
+        RULE_UNREADABLE => "too deep or too long to be looked at",
+        RULE_MOVED => "left its cgroup",
+        _ => return None,
+    })
+}
+
+/// The reserved ids.
+pub const RESERVED: [u32; 4] = [RULE_UNLISTED, RULE_DRIFT, RULE_UNREADABLE, RULE_MOVED];
 
 fn first_word(digest: &[u8]) -> u32 {
     let bytes = digest.iter().take(4).rev();

@@ -13,7 +13,7 @@ use execblock::{
     cgroup::{Cgroup, Init},
     config::Subject,
     node::Node,
-    policy::rule_id,
+    policy::{self, rule_id},
     record::{Owner, Record},
     site::Namespaces,
 };
@@ -196,7 +196,8 @@ impl Daemon {
 
     fn refusal(&mut self, event: &plugin_common::Event) {
         let key = (event.cgroup, event.rule);
-        if !self.rules.contains_key(&key) {
+        let reserved = policy::reserved(event.rule);
+        if reserved.is_none() && !self.rules.contains_key(&key) {
             // The command line may have given it one since.
             self.learn_all();
             // Asked for once: a lost record must not cost a look at each refusal.
@@ -206,7 +207,7 @@ impl Daemon {
         }
         let owner = self.records.get(&event.cgroup).map(|record| &record.owner);
         let rule = self.rules.get(&key).map_or("", String::as_str);
-        report::refusal(event, owner, rule);
+        report::refusal(event, owner, reserved.unwrap_or(rule));
     }
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {

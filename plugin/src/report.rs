@@ -6,6 +6,7 @@ use execblock::{
     kernel::{Events, Mechanism},
     record::Owner,
 };
+use plugin_common::RULE_MOVED;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::daemon::Event;
@@ -36,8 +37,22 @@ pub(crate) fn refusal(event: &plugin_common::Event, owner: Option<&Owner>, rule:
         _ => "denied",
     };
     let who = owner.map_or_else(|| format!("cgroup {}", event.cgroup), Owner::describe);
+    if event.rule == RULE_MOVED {
+        log::warn!(
+            "a process left the cgroup of {who}, and stays under its rules (pid {}, uid {}, {})",
+            event.pid,
+            event.uid,
+            text(&event.comm),
+        );
+        return;
+    }
+    let place = if event.outside == 0 {
+        "in"
+    } else {
+        "outside of the cgroup of"
+    };
     log::info!(
-        "{verdict} {} in {who} ({}, rule {rule:?}, pid {}, uid {}, by {})",
+        "{verdict} {} {place} {who} ({}, rule {rule:?}, pid {}, uid {}, by {})",
         text(&event.name),
         mechanism.map_or("unknown", Mechanism::name),
         event.pid,

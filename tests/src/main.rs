@@ -30,7 +30,7 @@ use anyhow::{Result, bail};
 use crate::machine::Machine;
 
 const USAGE: &str = "\
-usage: execblock-vmtest --list [KERNEL USERLAND]
+usage: execblock-vmtest --list [KERNEL USERLAND FILTER]
        execblock-vmtest --evasion
        execblock-vmtest demo EXECBLOCK
 As PID 1 of a machine that `cargo xtask vm` boots it runs the cases.";
@@ -57,8 +57,8 @@ fn other(args: &[String]) -> Result<ExitCode> {
         ["--list"] => list(&Machine::parse(
             "execblock.kernel=6.12 execblock.userland=trixie",
         )?),
-        ["--list", kernel, userland] => list(&Machine::parse(&format!(
-            "execblock.kernel={kernel} execblock.userland={userland}"
+        ["--list", kernel, userland, filter] => list(&Machine::parse(&format!(
+            "execblock.kernel={kernel} execblock.userland={userland} execblock.filter={filter}"
         ))?),
         ["--evasion"] => {
             let rows = serde_json::to_string(&cases::evasion::describe())?;

@@ -75,6 +75,7 @@ impl Payload {
             "--list",
             pair.kernel.name,
             pair.userland.name,
+            filter.unwrap_or_default(),
         ]));
         listed
             .unwrap_or_default()

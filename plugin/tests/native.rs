@@ -5,6 +5,8 @@
 //! the test says so and counts as skipped by name; it never passes silently on
 //! a machine that has protection to show.
 
+#[path = "native/limits.rs"]
+mod limits;
 #[path = "native/why.rs"]
 mod why;
 
@@ -57,6 +59,11 @@ const CASES: &[Case] = &[
     ("rule_ends_by_itself", rule_ends_by_itself),
     ("change_leaves_no_gap", change_leaves_no_gap),
     ("command_is_in_the_status", command_is_in_the_status),
+    ("a_thousand_rules_hold", limits::a_thousand_rules_hold),
+    (
+        "no_depth_escapes_a_directory",
+        limits::no_depth_escapes_a_directory,
+    ),
     ("why_says_what_happens", why::says_what_happens),
     ("why_knows_an_allow_list", why::knows_an_allow_list),
     ("why_knows_drift", why::knows_drift),

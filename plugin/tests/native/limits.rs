@@ -1,0 +1,104 @@
+//! What is exactly at a limit is compared whole, and what is one byte off is not.
+
+use std::{fs, path::Path};
+
+use libtest_mimic::Failed;
+
+use super::prints;
+
+const NAME_MAX: usize = 255;
+const PATH_MAX: usize = 4095;
+/// Of a name with a `*`.
+const GLOB_MAX: usize = 248;
+/// Rules of one list.
+const RULES_MAX: usize = 1_000;
+
+/// A program that prints `0`, by this path; with the folders above it.
+fn program(path: &str) -> Result<(), Failed> {
+    if let Some(above) = Path::new(path).parent() {
+        fs::create_dir_all(above)?;
+    }
+    fs::copy("/usr/bin/id", path)?;
+    Ok(())
+}
+
+/// A path of this length below `dir`, in folders with long names.
+fn long_path(dir: &str, len: usize) -> String {
+    let mut path = dir.to_owned();
+    while path.len() + 1 < len {
+        let left = len - path.len() - 1;
+        // A last component of its own, and none that is empty.
+        let part = if left <= 250 { left } else { left.min(252) - 2 };
+        path.push('/');
+        path.push_str(&"p".repeat(part));
+    }
+    path
+}
+
+/// A thousand rules, a quarter of each kind, of which the last is at its limit.
+pub(super) fn a_thousand_rules_hold() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().to_str().ok_or("a temporary folder")?;
+    let name = "n".repeat(NAME_MAX);
+    let glob = "g".repeat(GLOB_MAX);
+    let path = long_path(dir, PATH_MAX);
+    let below = format!("{dir}/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d");
+    let mut rules = Vec::new();
+    for index in 0..RULES_MAX / 4 - 1 {
+        rules.extend([
+            format!("name-{index}"),
+            format!("glob-{index}-*"),
+            format!("{dir}/path/{index}"),
+            format!("{dir}/folder/{index}/"),
+        ]);
+    }
+    let refused = [
+        "name-123".to_owned(),
+        name.clone(),
+        "glob-77-x".to_owned(),
+        format!("{glob}x"),
+        "path/42".to_owned(),
+        "folder/99/a/b".to_owned(),
+    ]
+    .map(|file| format!("{dir}/{file}"));
+    let twins = [
+        "name-1234".to_owned(),
+        name[1..].to_owned(),
+        "glob-77".to_owned(),
+        glob[1..].to_owned(),
+        "path/420".to_owned(),
+        "folder/999".to_owned(),
+        "d/d/twin".to_owned(),
+    ]
+    .map(|file| format!("{dir}/{file}"));
+    rules.extend([name, format!("{glob}*"), path.clone(), format!("{below}/")]);
+    let mut refused: Vec<String> = refused.into();
+    refused.extend([path.clone(), format!("{below}/program")]);
+    let mut twins: Vec<String> = twins.into();
+    twins.push(path[..PATH_MAX - 1].to_owned());
+    for file in refused.iter().chain(&twins) {
+        program(file)?;
+    }
+    assert_eq!(rules.len(), RULES_MAX);
+    let list = rules.join(",");
+    for (files, expected) in [
+        (&refused, String::new()),
+        (&twins, "0\n".repeat(twins.len())),
+    ] {
+        let script: String = files.iter().map(|file| format!("{file} -u;")).collect();
+        prints(&list, &script, &expected)?;
+    }
+    Ok(())
+}
+
+/// A file far below a folder that a rule is for, deeper than anybody looks.
+pub(super) fn no_depth_escapes_a_directory() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().to_str().ok_or("a temporary folder")?;
+    let deep = format!("{dir}/denied{}/program", "/d".repeat(100));
+    let shallow = format!("{dir}/other{}/program", "/d".repeat(20));
+    program(&deep)?;
+    program(&shallow)?;
+    let list = format!("{dir}/denied/");
+    prints(&list, &format!("{deep} -u; {shallow} -u"), "0\n")
+}

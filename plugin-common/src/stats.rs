@@ -21,6 +21,10 @@ pub struct Stats {
     pub events_lost: u64,
     /// Refused or audited programs that the map `hits` had no room to count.
     pub hits_lost: u64,
+    /// Processes of bound containers that the kernel had no memory to tag for: they
+    /// leave their rules with their cgroup. On Linux 7.3 that was seen of every one on
+    /// a processor without `cmpxchg16b`, and of none on one that has it.
+    pub untagged: u64,
 }
 
 /// Key of the map `hits`.
@@ -58,6 +62,7 @@ impl Stats {
             kill_failed: self.kill_failed.wrapping_add(other.kill_failed),
             events_lost: self.events_lost.wrapping_add(other.events_lost),
             hits_lost: self.hits_lost.wrapping_add(other.hits_lost),
+            untagged: self.untagged.wrapping_add(other.untagged),
         }
     }
 }

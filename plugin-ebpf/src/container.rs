@@ -31,11 +31,14 @@ pub fn tagged(mechanism: u32) -> Option<Found> {
             cgroup: found.cgroup,
             reported: 0,
         };
-        // Without memory for it, which fails open, it is free outside.
-        if let Some(tag) = TAGS.get_or_insert(&task, &mut new)
-            && tag.cgroup != found.cgroup
-        {
-            *tag = new;
+        match TAGS.get_or_insert(&task, &mut new) {
+            Some(tag) => {
+                if tag.cgroup != found.cgroup {
+                    *tag = new;
+                }
+            }
+            // Without memory for it, which fails open, it is free outside.
+            None => report::count(|stats| &mut stats.untagged),
         }
         return Some(found);
     }
@@ -58,8 +61,10 @@ pub fn tagged(mechanism: u32) -> Option<Found> {
 pub fn inherit(task: &Task) {
     if let Some(tag) = TAGS.get(&Task::current()) {
         let mut new = *tag;
-        // Without memory for it, which fails open, the child is free outside.
-        let _tag = TAGS.get_or_insert(task, &mut new);
+        if TAGS.get_or_insert(task, &mut new).is_none() {
+            // Without memory for it, which fails open, the child is free outside.
+            report::count(|stats| &mut stats.untagged);
+        }
     }
 }
 

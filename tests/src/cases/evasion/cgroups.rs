@@ -124,7 +124,11 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         name: "move-out",
         about: "into a cgroup of the machine",
         needs: Admin,
-        script: "nsenter -t 1 -m /usr/bin/nsenter -t 1 -C sh -c 'echo $$ \
+        // The machines are emulated without cmpxchg16b, and a new kernel then has no memory for
+        // the tag that a process carries with it.
+        script: "case $(grep -c cx16 /proc/cpuinfo)-$(uname -r) in 0-[5-6].*|[1-9]*) ;; *) echo \
+                 'N/A a processor without cmpxchg16b'; exit;; esac; \
+                 nsenter -t 1 -m /usr/bin/nsenter -t 1 -C sh -c 'echo $$ \
                  >/sys/fs/cgroup/cgroup.procs; /usr/bin/whoami'",
         against: &[(Host, Held)],
     },

@@ -28,7 +28,68 @@ pub(super) fn cases() -> Vec<Case> {
         Case::slow("cri/allow-list", |_| allow_list()),
         Case::slow("cri/drift", |_| drift()),
         Case::slow("cri/runtime-exec", |_| runtime_exec()),
+        Case::slow("cri/profile", |_| profile()),
+        Case::slow("cri/node-default", |_| node_default()),
     ]
+}
+
+/// Files below `/etc/execblock`, gone with the case.
+struct Etc;
+
+impl Etc {
+    const DIR: &str = "/etc/execblock";
+
+    fn with(file: &str, text: &str) -> Result<Self> {
+        let etc = Self;
+        let path = format!("{}/{file}", Self::DIR);
+        fs::create_dir_all(format!("{}/profiles", Self::DIR))?;
+        fs::write(&path, text).context(path)?;
+        Ok(etc)
+    }
+}
+
+impl Drop for Etc {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(Self::DIR) {
+            protocol::log(format_args!("{}: {error}", Self::DIR));
+        }
+    }
+}
+
+/// A pod names a profile of the node; one that is not there refuses it.
+fn profile() -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let _etc = Etc::with("profiles/quiet.toml", "deny = [\"whoami\"]\n")?;
+    let pod = engine.pod("profile", &[("execblock/profile", "quiet")])?;
+    pod.start("c", IDLE, &[])?.is_protected()?;
+    let other = engine.pod("no-profile", &[("execblock/profile", "absent")])?;
+    let refused = other.start("c", IDLE, &[]).map(drop);
+    let said = format!(
+        "{:#}",
+        refused.err().context("an unknown profile is no error")?
+    );
+    ensure!(said.contains("absent"), "{said}");
+    Ok(())
+}
+
+/// What the node says holds for a pod of the namespace without any annotation, and for none else.
+fn node_default() -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let etc = Etc::with(
+        "config.toml",
+        "[[default]]\nname = \"all\"\nmatch = { namespace = \"default\" }\ndeny = [\"whoami\"]\n",
+    )?;
+    let pod = engine.pod("by-default", &[])?;
+    pod.start("c", IDLE, &[])?.is_protected()?;
+    // Not to be loosened by the pod.
+    let audit = engine.pod(
+        "audit",
+        &[("execblock/deny", "ls"), ("execblock/mode", "audit")],
+    )?;
+    audit.start("c", IDLE, &[])?.refuses(&["whoami"])?;
+    drop(etc);
+    let free = engine.pod("no-default", &[])?;
+    free.start("c", IDLE, &[])?.is_unprotected()
 }
 
 fn allow_list() -> Result<()> {

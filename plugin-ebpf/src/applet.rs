@@ -51,7 +51,11 @@ const PROGRAM_BEHIND: u64 = 16;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
-    let first = scan(arguments);
+    let first_tail = lookup::tail(arguments, USER);
+    if first_tail == UNREADABLE {
+        return UNREADABLE_ARGUMENTS;
+    }
+    let first = scan(first_tail);
     if first == UNREADABLE {
         return UNREADABLE_ARGUMENTS;
     }
@@ -61,7 +65,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     }
     // Whatever file it is: a multi-call binary goes by its first argument, and the
     // loader does not.
-    let mut called = called(last(arguments, first), USER);
+    let mut called = called(last(first_tail, first), USER);
     if called != MULTI_CALL {
         called = OTHER;
         if file == THE_LOADER && argc & LOADER != 0 {
@@ -69,7 +73,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         }
     }
     let argc = argc as u32;
-    let mut argument = end(arguments, first);
+    let mut argument = end(first_tail, first);
     if argc > 1 && called != MULTI_CALL {
         // GNU's single binary takes it under any name that is none of its own.
         let option = option(argument);
@@ -86,9 +90,10 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         if index >= argc {
             return 0;
         }
-        let scanned = scan(argument);
+        let tail = lookup::tail(argument, USER);
+        let scanned = scan(tail);
         let option = option(argument);
-        if scanned == UNREADABLE || option == UNREADABLE {
+        if tail == UNREADABLE || scanned == UNREADABLE || option == UNREADABLE {
             return UNREADABLE_ARGUMENTS;
         }
         if called == MULTI_CALL {
@@ -96,7 +101,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
                 return argument + (option - PROGRAM_BEHIND);
             }
             // `busybox busybox whoami`
-            if self::called(last(argument, scanned), USER) != MULTI_CALL {
+            if self::called(last(tail, scanned), USER) != MULTI_CALL {
                 return argument;
             }
         } else if is_value {
@@ -106,34 +111,34 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         } else {
             is_value = option == VALUE_NEXT;
         }
-        argument = end(argument, scanned);
+        argument = end(tail, scanned);
         index += 1;
     }
     UNREADABLE_ARGUMENTS
 }
 
-/// Reads an argument to its end: the offsets of its last component and, in the
+/// Reads the tail of an argument: the offsets of its last component and, in the
 /// upper half, of what is behind its NUL; or [`UNREADABLE`], which no offset is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn scan(argument: u64) -> u64 {
+pub extern "C" fn scan(tail: u64) -> u64 {
     let mut buffer = MaybeUninit::<[u8; NAME_CAPACITY]>::uninit();
     // SAFETY: bytes of any content; each is written by a read before it is looked at.
     let buffer = unsafe { buffer.assume_init_mut() };
-    match lookup::last_component(buffer, argument, USER) {
-        Some((last, end)) => (end - argument) << 32 | (last - argument),
+    match lookup::last_component(buffer, tail, USER) {
+        Some((last, end)) => (end - tail) << 32 | (last - tail),
         None => UNREADABLE,
     }
 }
 
 #[inline(always)]
-fn last(argument: u64, scanned: u64) -> u64 {
-    argument + (scanned & 0xffff_ffff)
+fn last(tail: u64, scanned: u64) -> u64 {
+    tail + (scanned & 0xffff_ffff)
 }
 
 #[inline(always)]
-fn end(argument: u64, scanned: u64) -> u64 {
-    argument + (scanned >> 32)
+fn end(tail: u64, scanned: u64) -> u64 {
+    tail + (scanned >> 32)
 }
 
 /// What a program is, by its name.

@@ -171,7 +171,7 @@ impl<'a> Case<'a> {
             source: Source::Requested,
         };
         if self.has(NAMES) {
-            let rule = lookup::name_rule(self.policy, self.kinds, address, ANY_LENGTH, how | LAST);
+            let rule = self.last_rule(address, how);
             if self.denies(rule, name) {
                 return true;
             }
@@ -181,6 +181,16 @@ impl<'a> Case<'a> {
             return self.denies(rule, name);
         }
         false
+    }
+
+    /// The rule for the last component of a string.
+    #[inline(always)]
+    fn last_rule(&self, address: u64, how: u64) -> u64 {
+        let tail = lookup::tail(address, how);
+        if tail == UNREADABLE {
+            return UNREADABLE;
+        }
+        lookup::name_rule(self.policy, self.kinds, tail, ANY_LENGTH, how | LAST)
     }
 
     /// Whether the file is denied by its name or its path. Sets the name.
@@ -280,13 +290,7 @@ impl<'a> Case<'a> {
             user: true,
             source: Source::Applet,
         };
-        let rule = lookup::name_rule(
-            self.policy,
-            self.kinds & u64::from(NAMES),
-            arguments,
-            ANY_LENGTH,
-            USER | LAST,
-        );
+        let rule = self.last_rule(arguments, USER);
         if bprm.argc() != 0 && self.denies(rule, first) {
             return true;
         }

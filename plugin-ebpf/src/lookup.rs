@@ -30,7 +30,7 @@ const UNREADABLE_COMPONENT: u64 = u64::MAX;
 
 /// [`name_rule`]: the address is in the process's memory.
 pub const USER: u64 = 1;
-/// [`name_rule`]: of a path, its last component.
+/// [`name_rule`]: of a path, its last component; the address is [`tail`]'s.
 pub const LAST: u64 = 2;
 /// [`name_rule`]: asks the allow-list.
 pub const ALLOW: u64 = 4;
@@ -305,32 +305,41 @@ fn read(to: &mut [u8; NAME_CAPACITY], address: u64, how: u64) -> Option<u32> {
     }
 }
 
-/// Where the last component of a path begins, and what is behind the string's
-/// NUL. `None` also where it is longer than any path.
+/// Where the last [`NAME_MAX`] bytes of a string begin, or the string itself where
+/// it has no more; [`UNREADABLE`] also where it is longer than any path.
 ///
-/// A component that a rule can name lies within the last [`NAME_MAX`] bytes, so
-/// only these are searched for a slash.
-#[inline(always)]
-pub fn last_component(
-    buffer: &mut [u8; NAME_CAPACITY],
-    start: u64,
-    how: u64,
-) -> Option<(u64, u64)> {
+/// A component that a rule can name lies within them, so only these are searched
+/// for a slash.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tail(start: u64, how: u64) -> u64 {
+    let mut buffer = MaybeUninit::<[u8; NAME_CAPACITY]>::uninit();
+    // SAFETY: bytes of any content, which nobody looks at.
+    let buffer = unsafe { buffer.assume_init_mut() };
     let mut tail = start;
-    let mut len = read(buffer, tail, how)?;
-    let mut piece = 1;
-    while len == NAME_MAX as u32 {
-        if piece == PIECES {
-            return None;
+    let mut piece = 0;
+    while piece < PIECES {
+        // The first piece is read from its beginning, the others where they begin.
+        let offset = if piece == 0 { 0 } else { NAME_MAX as u64 };
+        let Some(len) = read(buffer, tail + offset, how) else {
+            return UNREADABLE;
+        };
+        if piece != 0 {
+            tail += u64::from(len);
         }
-        // There is more: ends with a piece that is shorter than a full one.
-        len = read(buffer, tail + NAME_MAX as u64, how)?;
-        tail += u64::from(len);
+        if len < NAME_MAX as u32 {
+            return tail;
+        }
         piece += 1;
     }
-    if piece > 1 {
-        len = read(buffer, tail, how)?;
-    }
+    UNREADABLE
+}
+
+/// Where the last component begins of a string that [`tail`] found, and what is
+/// behind the string's NUL.
+#[inline(always)]
+pub fn last_component(buffer: &mut [u8; NAME_CAPACITY], tail: u64, how: u64) -> Option<(u64, u64)> {
+    let len = read(buffer, tail, how)?;
     let mut last = tail;
     let mut index = 0;
     while index < NAME_MAX {

@@ -13,7 +13,7 @@ use aya::{Btf, Ebpf, maps::Map};
 use aya_obj::{
     Function, Object,
     btf::BtfKind,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_info, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_info, bpf_prog_info, bpf_prog_type},
 };
 
 use super::{KernelError, Maps, chain, load::OBJECT, maps::RULES};
@@ -60,6 +60,7 @@ fn try_attach(
             }
         }
     };
+    log::debug!("{name}: {:?} instructions verified", verified(&program));
     // SAFETY: all bytes zero is a valid attribute.
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     attr.raw_tracepoint.prog_fd = fd_number(&program);
@@ -108,6 +109,17 @@ fn relocated(
         .get(&program.function_key())
         .ok_or("has no instructions")?;
     Ok((function.clone(), program.license.clone()))
+}
+
+/// What the verifier had to do (Linux 5.16).
+fn verified(program: &OwnedFd) -> io::Result<u32> {
+    // SAFETY: all bytes zero is a valid value of both.
+    let (mut attr, mut info): (bpf_attr, bpf_prog_info) = unsafe { mem::zeroed() };
+    attr.info.bpf_fd = fd_number(program);
+    attr.info.info = (&raw mut info) as u64;
+    attr.info.info_len = u32::try_from(size_of::<bpf_prog_info>()).unwrap_or(0);
+    bpf_raw(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.verified_insns)
 }
 
 /// The object's types, which the kernel has since the maps were made.

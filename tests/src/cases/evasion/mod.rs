@@ -241,7 +241,7 @@ mod tests {
             .flat_map(|kernel| ["trixie", "forky"].map(|userland| (kernel, userland)))
             .flat_map(|(kernel, userland)| {
                 let words = format!(
-                    "execblock.kernel={} execblock.userland={userland}",
+                    "execblock.kernel={} execblock.userland={userland} execblock.filter=evasion/",
                     kernel.name()
                 );
                 mechanisms(&Machine::parse(&words).unwrap())

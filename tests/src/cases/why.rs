@@ -100,6 +100,9 @@ fn programs() -> Result<String> {
     Ok(name.context("no loader where glibc has it")?.to_owned())
 }
 
+/// Without a second name for a folder: a shell that is refused goes on to the next.
+const PATH: &str = "/usr/sbin:/usr/bin";
+
 /// A cgroup with a process that `why` looks programs up as.
 struct Target {
     cgroup: Cgroup,
@@ -112,7 +115,8 @@ impl Target {
         let cgroup = Cgroup::own()?.child("why")?;
         let script = format!("echo 0 > {}; exec sleep 1000", cgroup.procs().display());
         let mut command = process::command("sh");
-        let child = command.args(["-c", &script]).current_dir(DIR).spawn()?;
+        command.args(["-c", &script]).env("PATH", PATH);
+        let child = command.current_dir(DIR).spawn()?;
         let pid = process::pid_of(&child)?;
         let sleep: PathBuf = format!("/proc/{}/comm", pid.as_raw_nonzero()).into();
         process::until(std::time::Duration::from_mins(1), "sleep", || {
@@ -149,7 +153,8 @@ impl Target {
             words.join(" ")
         );
         let mut command = process::command("sh");
-        let output = process::run(command.args(["-c", &script]).current_dir(DIR))?;
+        command.args(["-c", &script]).env("PATH", PATH);
+        let output = process::run(command.current_dir(DIR))?;
         let said = output.said();
         Ok(match (output.code(), process::signal_of(output.status)) {
             (Some(0), _) => "runs",

@@ -32,7 +32,7 @@ fn why() -> Result<()> {
     container.runs(&["id", "-u"], "0\n")?;
 
     // A copy is new, and a mode that changes copies the file up.
-    container.runs(&["cp", "/bin/busybox", "/new"], "")?;
+    container.runs(&["busybox", "cp", "/bin/busybox", "/new"], "")?;
     ensure!(asked(&container.id, "/new")? == ("denied".into(), "upper".into()));
     container.refuses(&["/new", "id"])?;
 

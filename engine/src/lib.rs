@@ -33,6 +33,7 @@ pub mod order;
 pub mod origin;
 #[cfg(feature = "lookup")]
 pub mod outcome;
+mod owner;
 pub mod policy;
 pub mod probe;
 #[cfg(feature = "lookup")]

@@ -106,10 +106,18 @@ impl Site {
     ///
     /// Fails closed: the caller refuses the container.
     pub fn of(pid: i32, root: &Path, runtime: Namespaces, drift: bool) -> Result<Self, SiteError> {
+        let root_dev = if drift { root_device(root)? } else { 0 };
+        let mnt_ns = Namespaces::of(pid)?.mnt;
         Ok(Self {
-            root_dev: if drift { root_device(root)? } else { 0 },
-            mnt_ns: Namespaces::of(pid)?.mnt,
-            runtime,
+            root_dev,
+            mnt_ns,
+            // Closed: what shares the runtime's mount namespace can't be told from
+            // it, so nothing is exempted.
+            runtime: if mnt_ns == runtime.mnt {
+                Namespaces::default()
+            } else {
+                runtime
+            },
         })
     }
 }
@@ -186,6 +194,10 @@ mod tests {
         let runtime = Namespaces { mnt: 7, pid: 8 };
         let site = Site::of(pid, Path::new("/none"), runtime, false).unwrap();
         assert_eq!((site.root_dev, site.runtime), (0, runtime));
-        assert_eq!(site.mnt_ns, Namespaces::own().unwrap().mnt);
+        let own = Namespaces::own().unwrap();
+        assert_eq!(site.mnt_ns, own.mnt);
+        // Without a mount namespace of its own nothing of the runtime is exempted.
+        let site = Site::of(pid, Path::new("/none"), own, false).unwrap();
+        assert_eq!(site.runtime, Namespaces::default());
     }
 }

@@ -5,8 +5,19 @@
 //! the test says so and counts as skipped by name; it never passes silently on
 //! a machine that has protection to show.
 
+// Before the modules that use it.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+).into());
+        }
+    };
+}
+
 #[path = "native/limits.rs"]
 mod limits;
+#[path = "native/site.rs"]
+mod site;
 #[path = "native/why.rs"]
 mod why;
 
@@ -64,6 +75,7 @@ const CASES: &[Case] = &[
         "no_depth_escapes_a_directory",
         limits::no_depth_escapes_a_directory,
     ),
+    ("an_order_keeps_the_site", site::an_order_keeps_it),
     ("why_says_what_happens", why::says_what_happens),
     ("why_knows_an_allow_list", why::knows_an_allow_list),
     ("why_knows_drift", why::knows_drift),
@@ -94,14 +106,6 @@ fn main() {
         .map(|&(name, case)| Trial::test(name, case).with_ignored_flag(!able))
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(format!($($message)+).into());
-        }
-    };
 }
 
 /// Asserts that `sh -c script` printed just `expected`.

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
 
-/// A root with some programs, and the view of it from `/work`.
+/// A root with some programs, and the view of it from `/home`.
 struct Root {
     dir: tempfile::TempDir,
 }
@@ -14,7 +14,7 @@ impl Root {
         let root = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        for dir in ["bin", "usr/bin", "lib", "work/sub"] {
+        for dir in ["bin", "usr/bin", "lib", "home/sub"] {
             fs::create_dir_all(root.at(dir)).unwrap();
         }
         fs::copy(std::env::current_exe().unwrap(), root.at("usr/bin/elf")).unwrap();
@@ -37,7 +37,7 @@ impl Root {
     fn view(&self, path: &str) -> View {
         let mounts = Process::myself().unwrap().mountinfo().unwrap().0;
         let path = Some(path.into());
-        View::new(self.dir.path(), &self.at("work"), path, mounts, Vec::new()).unwrap()
+        View::new(self.dir.path(), &self.at("home"), path, mounts, Vec::new()).unwrap()
     }
 
     /// Where a file lies as this process sees it.
@@ -98,7 +98,7 @@ fn a_bare_name_is_looked_up_as_execvp_does() {
     let root = Root::new();
     // Not executable: execvp goes on.
     root.file("bin/tool", "#!/usr/bin/elf\n", 0o644);
-    root.file("work/tool", "#!/usr/bin/elf\n", 0o755);
+    root.file("home/tool", "#!/usr/bin/elf\n", 0o755);
     root.file("usr/bin/tool", "#!/usr/bin/elf\n", 0o755);
     root.file("bin/plain", "", 0o644);
     let requested = |path: &str, name: &str| {
@@ -119,14 +119,14 @@ fn a_bare_name_is_looked_up_as_execvp_does() {
 #[test]
 fn relative_names_are_the_working_directorys_and_so_are_relative_interpreters() {
     let root = Root::new();
-    root.file("work/sub/run", "#!./sub/inner -x  y \n", 0o755);
-    root.file("work/sub/inner", "#!/usr/bin/elf\n", 0o755);
+    root.file("home/sub/run", "#!./sub/inner -x  y \n", 0o755);
+    root.file("home/sub/inner", "#!/usr/bin/elf\n", 0o755);
     let found = program(&root.view("/bin"), "sub/../sub/run a");
     assert_eq!(
         levels(&root, &found),
         [
-            pair("sub/../sub/run", "/work/sub/run"),
-            pair("./sub/inner", "/work/sub/inner"),
+            pair("sub/../sub/run", "/home/sub/run"),
+            pair("./sub/inner", "/home/sub/inner"),
             pair("/usr/bin/elf", "/usr/bin/elf"),
         ]
     );

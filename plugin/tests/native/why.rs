@@ -16,14 +16,6 @@ use serde_json::Value;
 
 use super::{Place, Running, execblock, joining, text};
 
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(format!($($message)+).into());
-        }
-    };
-}
-
 /// The loader of this machine's programs.
 fn loader() -> Result<String, Failed> {
     for name in [

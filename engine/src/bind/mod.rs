@@ -4,25 +4,25 @@
 //! start is refused or never answered), or one whose entry is whole, and a policy
 //! that the next collection removes.
 
+mod held;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::{Path, PathBuf},
 };
 
-use plugin_common::{CONFIG_DRIFT, Container, Hit};
+use plugin_common::{Container, Hit};
 
+use self::held::{Held, Home};
 use crate::{
     annotation::{Drift, Mode, Spec},
     cgroup::{Cgroup, CgroupError, Hierarchy, Init},
     clock,
-    entry::{self, Terms},
-    kernel::{MapError, Maps, PinError, Pins},
+    kernel::{MapError, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    policy::{self, List, Policy, rule_id},
     record::{Owner, Record, RecordError, Records},
-    root,
-    site::{Namespaces, Site, SiteError},
+    site::{Namespaces, SiteError},
 };
 
 /// Why a container was not bound. Nothing is half-applied.
@@ -88,7 +88,7 @@ pub struct Bound {
     pub container: Container,
     /// Who it is; `None` where that was lost.
     pub record: Option<Record>,
-    /// What its rules did, by [`rule_id`].
+    /// What its rules did, by [`rule_id`](crate::policy::rule_id).
     pub hits: HashMap<u32, Hit>,
 }
 
@@ -354,135 +354,6 @@ impl Binder {
             records: self.records(),
             hierarchy: &self.hierarchy,
         })
-    }
-}
-
-/// What a container's rules are looked up in.
-struct Home<'a> {
-    /// A process of it; `None` for this one.
-    pid: Option<i32>,
-    /// The root of its file systems.
-    root: &'a Path,
-    runtime: Namespaces,
-}
-
-impl Home<'_> {
-    /// What drift and allow-lists ask for; nothing where there are none.
-    fn site(&self, spec: &Spec, allow: &List) -> Result<Site, SiteError> {
-        let drift = spec.drift != Drift::Off;
-        if !drift && allow.is_empty() {
-            return Ok(Site::default());
-        }
-        let own = std::process::id().cast_signed();
-        Site::of(self.pid.unwrap_or(own), self.root, self.runtime, drift)
-    }
-}
-
-/// Maps and records under the lock.
-struct Held<'a> {
-    maps: Maps,
-    records: Records,
-    hierarchy: &'a Hierarchy,
-}
-
-impl Held<'_> {
-    /// Writes the record and binds what it says. Where that fails what was
-    /// `before` stays.
-    fn apply(
-        &mut self,
-        record: &Record,
-        before: Option<Record>,
-        cgroup: &Cgroup,
-        home: &Home<'_>,
-    ) -> Result<(), BindError> {
-        let spec = record.spec()?;
-        let rules = record.orders()?.rules(spec.as_ref(), clock::now());
-        let spec = spec.unwrap_or_default();
-        let rules = root::rules_in(rules, spec.bounded, home.root);
-        if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
-            return Err(BindError::NoDrift);
-        }
-        let terms = Terms {
-            mode: record.mode()?,
-            drift: spec.drift,
-            site: home.site(&spec, &rules.allow)?,
-        };
-        let policy = Policy::compile(&rules);
-        self.records.write(record)?;
-        if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
-            match before {
-                Some(before) => self.records.write(&before)?,
-                None => self.records.remove(record)?,
-            }
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// The namespaces that a bound cgroup's runtime has.
-    fn runtime_of(&self, cgroup: u64) -> Result<Option<Namespaces>, MapError> {
-        let known = self.maps.container(cgroup)?.map(|container| Namespaces {
-            mnt: container.runtime_mnt_ns,
-            pid: container.runtime_pid_ns,
-        });
-        Ok(known.filter(|known| *known != Namespaces::default()))
-    }
-
-    /// A full map is tried once more without what is dead.
-    fn bind_or_collect(
-        &mut self,
-        cgroup: &Cgroup,
-        policy: &Policy,
-        terms: Terms,
-    ) -> Result<(), MapError> {
-        match entry::bind(&mut self.maps, cgroup, policy, terms) {
-            Err(MapError::Full(map)) => {
-                log::info!("the map {map} is full, forgetting what is dead");
-                self.collect(Some(cgroup.id))?;
-                entry::bind(&mut self.maps, cgroup, policy, terms)
-            }
-            other => other,
-        }
-    }
-
-    fn forget(&mut self, record: &Record) -> Result<(), BindError> {
-        self.maps.remove_container(record.cgroup)?;
-        let (spec, orders) = (record.spec()?, record.orders()?);
-        let rules = orders.all_rules(spec.as_ref()).map(rule_id);
-        for rule in rules.chain(policy::RESERVED) {
-            self.maps.remove_hit(&plugin_common::HitKey {
-                cgroup: record.cgroup,
-                rule,
-                reserved: 0,
-            })?;
-        }
-        self.records.remove(record)?;
-        Ok(())
-    }
-
-    /// `binding` has its record already, and its entry not yet.
-    fn collect(&mut self, binding: Option<u64>) -> Result<usize, MapError> {
-        let mut dead = 0;
-        let mut used = HashSet::new();
-        let mut bound: HashSet<u64> = binding.into_iter().collect();
-        for (id, container) in self.maps.containers()? {
-            if self.hierarchy.is_alive(id) {
-                used.insert(container.policy);
-                bound.insert(id);
-            } else {
-                self.maps.remove_container(id)?;
-                dead += 1;
-            }
-        }
-        entry::forget_unused_policies(&mut self.maps, &used)?;
-        entry::forget_hits(&mut self.maps, &bound)?;
-        let gone = self.records.all().into_iter();
-        for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
-            if let Err(error) = self.records.remove(&record) {
-                log::warn!("{error}");
-            }
-        }
-        Ok(dead)
     }
 }
 

@@ -1,0 +1,167 @@
+//! What is done to maps and records by whoever has the lock.
+
+use std::{collections::HashSet, path::Path};
+
+use plugin_common::CONFIG_DRIFT;
+
+use super::BindError;
+use crate::{
+    annotation::{Drift, Spec},
+    cgroup::{Cgroup, Hierarchy},
+    clock,
+    entry::{self, Terms},
+    kernel::{MapError, Maps},
+    policy::{self, List, Policy, rule_id},
+    record::{Record, Records},
+    root,
+    site::{Namespaces, Site},
+};
+
+/// What a container's rules are looked up in.
+pub(super) struct Home<'a> {
+    /// A process of it; `None` for this one.
+    pub(super) pid: Option<i32>,
+    /// The root of its file systems.
+    pub(super) root: &'a Path,
+    pub(super) runtime: Namespaces,
+}
+
+/// Maps and records under the lock.
+pub(super) struct Held<'a> {
+    pub(super) maps: Maps,
+    pub(super) records: Records,
+    pub(super) hierarchy: &'a Hierarchy,
+}
+
+impl Held<'_> {
+    /// Writes the record and binds what it says. Where that fails what was
+    /// `before` stays.
+    pub(super) fn apply(
+        &mut self,
+        record: &Record,
+        before: Option<Record>,
+        cgroup: &Cgroup,
+        home: &Home<'_>,
+    ) -> Result<(), BindError> {
+        let spec = record.spec()?;
+        let rules = record.orders()?.rules(spec.as_ref(), clock::now());
+        let spec = spec.unwrap_or_default();
+        let rules = root::rules_in(rules, spec.bounded, home.root);
+        if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
+            return Err(BindError::NoDrift);
+        }
+        let terms = Terms {
+            mode: record.mode()?,
+            drift: spec.drift,
+            site: self.site(cgroup, &spec, &rules.allow, home)?,
+        };
+        let policy = Policy::compile(&rules);
+        self.records.write(record)?;
+        if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
+            match before {
+                Some(before) => self.records.write(&before)?,
+                None => self.records.remove(record)?,
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// What drift and allow-lists ask for; nothing where there are none.
+    ///
+    /// What was found when the container was bound stays: by now its processes may
+    /// have made a root and a mount namespace of their own.
+    fn site(
+        &self,
+        cgroup: &Cgroup,
+        spec: &Spec,
+        allow: &List,
+        home: &Home<'_>,
+    ) -> Result<Site, BindError> {
+        let drift = spec.drift != Drift::Off;
+        if !drift && allow.is_empty() {
+            return Ok(Site::default());
+        }
+        if let Some(known) = self.maps.container(cgroup.id)?
+            && known.mnt_ns != 0
+            && (!drift || known.root_dev != 0)
+        {
+            return Ok(Site {
+                root_dev: known.root_dev,
+                mnt_ns: known.mnt_ns,
+                runtime: home.runtime,
+            });
+        }
+        let own = std::process::id().cast_signed();
+        let pid = home.pid.unwrap_or(own);
+        Ok(Site::of(pid, home.root, home.runtime, drift)?)
+    }
+
+    /// The namespaces of the runtime of a cgroup that is bound with an allow-list or
+    /// drift; zeros where it has none.
+    pub(super) fn runtime_of(&self, cgroup: u64) -> Result<Option<Namespaces>, MapError> {
+        let known = self.maps.container(cgroup)?;
+        let known = known.filter(|container| container.mnt_ns != 0);
+        Ok(known.map(|container| Namespaces {
+            mnt: container.runtime_mnt_ns,
+            pid: container.runtime_pid_ns,
+        }))
+    }
+
+    /// A full map is tried once more without what is dead.
+    fn bind_or_collect(
+        &mut self,
+        cgroup: &Cgroup,
+        policy: &Policy,
+        terms: Terms,
+    ) -> Result<(), MapError> {
+        match entry::bind(&mut self.maps, cgroup, policy, terms) {
+            Err(MapError::Full(map)) => {
+                log::info!("the map {map} is full, forgetting what is dead");
+                self.collect(Some(cgroup.id))?;
+                entry::bind(&mut self.maps, cgroup, policy, terms)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn forget(&mut self, record: &Record) -> Result<(), BindError> {
+        self.maps.remove_container(record.cgroup)?;
+        let (spec, orders) = (record.spec()?, record.orders()?);
+        let rules = orders.all_rules(spec.as_ref()).map(rule_id);
+        for rule in rules.chain(policy::RESERVED) {
+            self.maps.remove_hit(&plugin_common::HitKey {
+                cgroup: record.cgroup,
+                rule,
+                reserved: 0,
+            })?;
+        }
+        self.records.remove(record)?;
+        Ok(())
+    }
+
+    /// `binding` has its record already, and its entry not yet.
+    pub(super) fn collect(&mut self, binding: Option<u64>) -> Result<usize, MapError> {
+        let mut dead = 0;
+        let mut used = HashSet::new();
+        let mut bound: HashSet<u64> = binding.into_iter().collect();
+        for (id, container) in self.maps.containers()? {
+            if self.hierarchy.is_alive(id) {
+                used.insert(container.policy);
+                bound.insert(id);
+            } else {
+                self.maps.remove_container(id)?;
+                dead += 1;
+            }
+        }
+        entry::forget_unused_policies(&mut self.maps, &used)?;
+        entry::forget_hits(&mut self.maps, &bound)?;
+        let gone = self.records.all().into_iter();
+        for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
+            if let Err(error) = self.records.remove(&record) {
+                log::warn!("{error}");
+            }
+        }
+        Ok(dead)
+    }
+}

@@ -1,0 +1,58 @@
+//! Who a container is, for people.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+
+/// Who a container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The engine's id of the container.
+    pub container: String,
+    /// Name of the container.
+    pub name: String,
+    /// `containerd`, `cri-o`, …
+    pub engine: String,
+    /// Name of the pod; empty where there is none.
+    pub pod: String,
+    /// Namespace of the pod, or of containerd for a container that has no pod;
+    /// empty where there is none.
+    pub namespace: String,
+}
+
+impl Owner {
+    /// A cgroup that no engine told us about.
+    #[must_use]
+    pub fn of_cgroup(cgroup: &Cgroup) -> Self {
+        Self {
+            container: format!("cgroup-{}", cgroup.id),
+            name: cgroup.path.clone(),
+            engine: "cgroup".to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The id as engines show it.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        const SHOWN: usize = 12;
+        const LONG: usize = 32;
+        match self.container.get(..SHOWN) {
+            Some(short) if self.container.len() >= LONG => short,
+            _ => &self.container,
+        }
+    }
+
+    /// `container "app" of pod default/web`
+    #[must_use]
+    pub fn describe(&self) -> String {
+        if self.pod.is_empty() {
+            format!("container {:?}", self.name)
+        } else {
+            format!(
+                "container {:?} of pod {}/{}",
+                self.name, self.namespace, self.pod
+            )
+        }
+    }
+}

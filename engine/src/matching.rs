@@ -1,6 +1,6 @@
 //! What a policy says of one program, from facts about it. Pure.
 //!
-//! This is the kernel side's work (plugin-ebpf/src/facts.rs) done on [`Rules`] as
+//! This is the kernel side's work (plugin-ebpf/src/lookup.rs) done on [`Rules`] as
 //! they are written, so that a rule can be named. The property test below holds
 //! it against the compiled entries, followed as the kernel side follows them.
 

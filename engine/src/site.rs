@@ -99,6 +99,19 @@ pub struct Site {
 }
 
 impl Site {
+    /// The namespaces of a runtime, for a container in the mount namespace `mnt_ns`.
+    ///
+    /// Closed: what shares the runtime's can't be told from it, so nothing is
+    /// exempted there.
+    #[must_use]
+    pub fn exempted(mnt_ns: u32, runtime: Namespaces) -> Namespaces {
+        if mnt_ns == runtime.mnt {
+            Namespaces::default()
+        } else {
+            runtime
+        }
+    }
+
     /// Looks at the first process `pid` of a container and its root, and at the
     /// latter's device where `drift` is asked for.
     ///
@@ -111,13 +124,7 @@ impl Site {
         Ok(Self {
             root_dev,
             mnt_ns,
-            // Closed: what shares the runtime's mount namespace can't be told from
-            // it, so nothing is exempted.
-            runtime: if mnt_ns == runtime.mnt {
-                Namespaces::default()
-            } else {
-                runtime
-            },
+            runtime: Self::exempted(mnt_ns, runtime),
         })
     }
 }

@@ -75,9 +75,10 @@ pub struct Container {
     pub bound_at: u64,
     /// Device of the container's root, as the kernel writes it inside
     /// (`super_block.s_dev`, include/linux/kdev_t.h: minor in the low 20 bits);
-    /// 0 where neither drift nor an allow-list asks for it.
+    /// 0 where drift does not ask for it.
     pub root_dev: u32,
-    /// Inode number of the container's own mount namespace; 0 as above.
+    /// Inode number of the container's own mount namespace; 0 where neither drift
+    /// nor an allow-list asks for it.
     pub mnt_ns: u32,
     /// Inode number of its runtime's mount namespace; 0 where it is not known,
     /// and then nothing of the runtime is exempted.

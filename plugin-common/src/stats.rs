@@ -13,7 +13,8 @@ pub struct Stats {
     pub killed: u64,
     /// Let through and reported, in audit mode.
     pub audited: u64,
-    /// A name or path could not be read; the program was let through.
+    /// A name, path or layer could not be read; a deny list let the program through,
+    /// allow-list and drift refused it.
     pub unreadable: u64,
     /// The kernel did not take the signal; the program was let through.
     pub kill_failed: u64,

@@ -46,8 +46,7 @@ const PROGRAM_BEHIND: u64 = 16;
 /// none. `name` is the address of the file's name, `arguments` that of the first
 /// argument without a dash, `argc` their number and maybe [`LOADER`].
 ///
-/// [`UNREADABLE`] where the file's name can't be read, [`UNREADABLE_ARGUMENTS`]
-/// for an argument.
+/// [`UNREADABLE_ARGUMENTS`] where the file's name or an argument can't be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
@@ -61,7 +60,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     }
     let file = called(name, 0);
     if file == UNREADABLE {
-        return UNREADABLE;
+        return UNREADABLE_ARGUMENTS;
     }
     // Whatever file it is: a multi-call binary goes by its first argument, and the
     // loader does not.

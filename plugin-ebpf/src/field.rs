@@ -351,6 +351,14 @@ impl Task {
         true
     }
 
+    /// Whether what it maps readable is executable too (`READ_IMPLIES_EXEC` of
+    /// personality(2)).
+    #[inline(always)]
+    pub fn executes_what_it_reads(&self) -> bool {
+        const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
+        load::<u32>(self.0, constant(&TASK_PERSONALITY)) & READ_IMPLIES_EXEC != 0
+    }
+
     /// Whether it is in the midst of an exec, and this is the file of its new image.
     #[inline(always)]
     pub fn is_executing(&self, file: &File) -> bool {

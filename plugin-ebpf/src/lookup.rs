@@ -132,6 +132,10 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
 /// The rule of `kind` for a file's path, read from the file to the root of the
 /// mount namespace: a chroot changes nothing. Ends with the first component that
 /// no rule has.
+///
+/// [`RULE_UNREADABLE`] where all that was read is a rule's and more is to come: no
+/// rule is as long, so there are mounts on mounts, which whoever may mount can pile
+/// up.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -> u64 {
@@ -163,8 +167,7 @@ pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) 
             }
         }
     }
-    // No rule is as long.
-    0
+    u64::from(RULE_UNREADABLE)
 }
 
 /// The rule of `kind` for a directory above a file, read from the root down.

@@ -83,7 +83,9 @@ pub extern "C" fn fmod_ret_exec(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// Executable, of a mapping's protection (`PROT_EXEC`).
+/// Readable, of a mapping's protection.
+const PROT_READ: u64 = 1;
+/// Executable, of a mapping's protection.
 const PROT_EXEC: u64 = 4;
 
 /// A file is mapped: by the kernel for a program, by the dynamic loader for what
@@ -100,7 +102,8 @@ pub fn lsm_mmap(ctx: LsmContext) -> i32 {
     mmap(ctx.arg(0), asked | made, MECHANISM_LSM)
 }
 
-/// As [`lsm_mmap`].
+/// As [`lsm_mmap`], of which the kernel has told only what is asked for here
+/// (`mmap_prot` in security/security.c comes behind).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/security_mmap_file")]
 pub extern "C" fn fmod_ret_mmap(ctx: *mut c_void) -> i32 {
@@ -109,7 +112,11 @@ pub extern "C" fn fmod_ret_mmap(ctx: *mut c_void) -> i32 {
     if so_far != 0 {
         return so_far;
     }
-    mmap(ctx.arg(0), ctx.arg(1), MECHANISM_FMOD_RET)
+    let mut protection: u64 = ctx.arg(1);
+    if protection & PROT_READ != 0 && Task::current().executes_what_it_reads() {
+        protection |= PROT_EXEC;
+    }
+    mmap(ctx.arg(0), protection, MECHANISM_FMOD_RET)
 }
 
 #[inline(always)]

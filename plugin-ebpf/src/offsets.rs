@@ -77,6 +77,8 @@ constants! {
     TASK_EXEC_WORD = 0;
     /// That bit.
     TASK_EXEC_BIT = 0;
+    /// `task_struct.personality`
+    TASK_PERSONALITY = 0;
     /// `mm_struct.arg_start`
     MM_ARG_START = 0;
     /// `mm_struct.exe_file`

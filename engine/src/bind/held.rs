@@ -89,7 +89,7 @@ impl Held<'_> {
             return Ok(Site {
                 root_dev: known.root_dev,
                 mnt_ns: known.mnt_ns,
-                runtime: home.runtime,
+                runtime: Site::exempted(known.mnt_ns, home.runtime),
             });
         }
         let own = std::process::id().cast_signed();

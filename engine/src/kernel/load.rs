@@ -14,7 +14,7 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/offsets.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 37] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 38] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
@@ -40,6 +40,7 @@ pub(super) const OFFSETS: [(&str, &str, &str); 37] = [
     ("TASK_PARENT", "task_struct", "real_parent"),
     ("TASK_CGROUPS", "task_struct", "cgroups"),
     ("TASK_MM", "task_struct", "mm"),
+    ("TASK_PERSONALITY", "task_struct", "personality"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
     ("MM_EXE_FILE", "mm_struct", "exe_file"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),

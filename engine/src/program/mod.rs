@@ -309,13 +309,25 @@ impl View {
         // A name without a slash is a library's, looked up by the loader.
         program.handed = handed
             .filter(|(name, source)| *source == Source::Loaded && name.contains(&b'/'))
-            .and_then(|(name, _)| self.mapped(name.to_vec()).ok());
+            .and_then(|(name, _)| self.readable(name));
         Ok(())
     }
 
     fn mapped(&self, requested: Vec<u8>) -> Result<Mapped, String> {
         let file = self.describe(&self.executable(&requested)?);
         Ok(Mapped { requested, file })
+    }
+
+    /// What a loader is asked to run: it maps what it can read, executable or not.
+    fn readable(&self, name: &[u8]) -> Option<Mapped> {
+        let file = self.open(name).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        // The kernel maps nothing executable from there.
+        (regular && !self.mounts.is_noexec(file.as_fd())).then(|| Mapped {
+            requested: name.to_vec(),
+            file: self.describe(&file),
+        })
     }
 
     /// Opens what may be executed; an error is the kernel's answer to exec.

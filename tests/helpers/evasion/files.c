@@ -3,6 +3,7 @@
 #include "evade.h"
 
 #include <sys/mount.h>
+#include <sys/personality.h>
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -81,11 +82,13 @@ static int op_unlinked(int argc, char **argv)
         return run_fd(fd);
 }
 
-static int map_and_jump(int fd, int change)
+enum mapping { EXECUTABLE, CHANGED_LATER, READABLE };
+
+static int map_and_jump(int fd, enum mapping how)
 {
         /* The first segment of the marker: headers and code in one, linked at 0x10000000. */
         unsigned long base = 0x10000000, entry;
-        int protection = change ? PROT_READ : PROT_READ | PROT_EXEC;
+        int protection = how == EXECUTABLE ? PROT_READ | PROT_EXEC : PROT_READ;
         unsigned char head[64];
         size_t size = 16384;
         void *at;
@@ -96,7 +99,7 @@ static int map_and_jump(int fd, int change)
         at = mmap((void *)base, size, protection, MAP_PRIVATE | MAP_FIXED, fd, 0);
         if (at == MAP_FAILED)
                 return failed("mmap");
-        if (change && mprotect(at, size, PROT_READ | PROT_EXEC) < 0)
+        if (how == CHANGED_LATER && mprotect(at, size, PROT_READ | PROT_EXEC) < 0)
                 return failed("mprotect");
         fflush(stdout);
         ((void (*)(void))entry)();
@@ -106,13 +109,22 @@ static int map_and_jump(int fd, int change)
 static int op_map(int argc, char **argv)
 {
         (void)argc;
-        return map_and_jump(open(argv[1], O_RDONLY), 0);
+        return map_and_jump(open(argv[1], O_RDONLY), EXECUTABLE);
 }
 
 static int op_map_then_protect(int argc, char **argv)
 {
         (void)argc;
-        return map_and_jump(open(argv[1], O_RDONLY), 1);
+        return map_and_jump(open(argv[1], O_RDONLY), CHANGED_LATER);
+}
+
+/* map-readable FILE: a personality in which what is readable is executable. */
+static int op_map_readable(int argc, char **argv)
+{
+        (void)argc;
+        if (personality(READ_IMPLIES_EXEC) < 0)
+                return failed("personality");
+        return map_and_jump(open(argv[1], O_RDONLY), READABLE);
 }
 
 /* Code read into memory that no file is behind, which is what an interpreter does. */
@@ -208,6 +220,7 @@ const struct operation files[] = {
         { "unlinked", 1, op_unlinked },
         { "map", 1, op_map },
         { "map-then-protect", 1, op_map_then_protect },
+        { "map-readable", 1, op_map_readable },
         { "read-and-jump", 1, op_read_and_jump },
         { "map-data", 1, op_map_data },
         { "jit", 0, op_jit },

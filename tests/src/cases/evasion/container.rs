@@ -99,8 +99,8 @@ pub(super) struct Container<'a> {
 
 impl Container<'_> {
     /// What the program says that the engine is asked to run in it.
-    pub(super) fn exec(&self, id: &str, program: &str) -> Result<String> {
-        Ok(ctr(&["tasks", "exec", "--exec-id", id, self.name, program])?.said())
+    pub(super) fn exec(&self, id: &str, program: &str) -> Result<Output> {
+        ctr(&["tasks", "exec", "--exec-id", id, self.name, program])
     }
 
     fn start(

@@ -101,6 +101,19 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         ],
     },
     Technique {
+        name: "bind-pile",
+        about: "forty mounts of the folder on itself",
+        needs: Admin,
+        script: "d=${T%/*}; for i in $(seq 40); do mount --bind $d $d || exit; done; $T; \
+                 for i in $(seq 40); do umount -l $d; done",
+        against: &[
+            (Name, Held),
+            (Path, Held),
+            (Directory, Held),
+            (AllowPath, Held),
+        ],
+    },
+    Technique {
         name: "bind-folder",
         about: "the folder mounted on another one",
         needs: Admin,

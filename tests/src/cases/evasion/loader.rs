@@ -111,6 +111,13 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         against: &[(Name, Held), (Path, Held), (Drift, Held)],
     },
     Technique {
+        name: "map-readable",
+        about: "the file is mapped readable, in a personality in which that is executable",
+        needs: Nothing,
+        script: "evade map-readable $T",
+        against: &[(Name, Held), (Path, Held), (Drift, Held)],
+    },
+    Technique {
         name: "library-preloaded",
         about: "LD_PRELOAD of a dropped library",
         needs: Nothing,

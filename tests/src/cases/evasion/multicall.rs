@@ -9,6 +9,9 @@ use super::technique::against::NAME;
 const NOT_EXECUTED: &str =
     "BusyBox runs some of its applets in its own process, and executes nothing";
 
+const SECOND_WORD: &str = "uutils' coreutils takes its second word where the first is no applet; \
+                           the second word of `ls whoami` is none";
+
 pub(super) const TECHNIQUES: &[Technique] = &[
     Technique {
         name: "link",
@@ -311,6 +314,16 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         needs: Nothing,
         script: "evade exec /opt/multi/coreutils whoami",
         against: NAME,
+    },
+    Technique {
+        name: "coreutils-other-argv0",
+        about: "a stand-in for coreutils, its first word no applet, its second one",
+        needs: Nothing,
+        script: "evade exec /opt/multi/coreutils x whoami",
+        against: &[
+            (Name, Escapes(SECOND_WORD)),
+            (DriftName, Escapes(SECOND_WORD)),
+        ],
     },
     Technique {
         name: "coreutils-shebang",

@@ -7,7 +7,10 @@ use std::{
     fmt,
 };
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny},
+};
 use toml::Spanned;
 
 use crate::{
@@ -239,6 +242,9 @@ struct RawProfile {
 struct RawConfig {
     #[serde(default, rename = "default")]
     defaults: Vec<Spanned<RawDefault>>,
+    /// The runtime wrapper's own part of the file, which it reads itself.
+    #[serde(default, rename = "wrapper")]
+    _wrapper: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -151,7 +151,8 @@ pub enum MergeError {
         /// The default's list, shortened.
         list: String,
     },
-    /// The pod would admit files on other file systems than the root.
+    /// The pod, or another default, would admit files on other file systems than the
+    /// root.
     #[error(
         "allow: {item} would admit files on volumes, which the drift of node default \
          {default} does not; expected names here, or that path in the default's allow-list"
@@ -241,6 +242,9 @@ pub fn merge(pod: Voice, defaults: &[Floor]) -> Result<Merged, MergeError> {
     } else {
         pod.allow
     };
+    for floor in defaults {
+        admits_nothing_more(&allow, floor)?;
+    }
     let mut deny = BTreeMap::new();
     for floor in defaults {
         deny.extend(floor.voice.deny.clone());
@@ -284,15 +288,27 @@ fn within(pod: &Voice, floor: &Floor) -> Result<(), MergeError> {
                 list: shown(list.keys()),
             });
         }
-        let looks = floor.voice.drift.is_some_and(|drift| drift != Drift::Off);
-        if looks && admits(item) && !list.keys().any(|wide| admits(wide) && covers(wide, item)) {
-            return Err(MergeError::Admits {
-                item: format!("{item} ({origin})"),
-                default: floor.name.clone(),
-            });
-        }
     }
     Ok(())
+}
+
+/// Where a default looks at drift, the list that holds, the pod's or another
+/// default's, admits no file of another file system that the default's own does not.
+fn admits_nothing_more(allow: &BTreeMap<Rule, Origin>, floor: &Floor) -> Result<(), MergeError> {
+    if floor.voice.drift.is_none_or(|drift| drift == Drift::Off) {
+        return Ok(());
+    }
+    let list = &floor.voice.allow;
+    let more = allow.iter().find(|(item, _)| {
+        admits(item) && !list.keys().any(|wide| admits(wide) && covers(wide, item))
+    });
+    match more {
+        None => Ok(()),
+        Some((item, origin)) => Err(MergeError::Admits {
+            item: format!("{item} ({origin})"),
+            default: floor.name.clone(),
+        }),
+    }
 }
 
 fn notes_on(pod: &Voice, floor: &Floor) -> Vec<Note> {

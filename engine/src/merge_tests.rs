@@ -343,18 +343,21 @@ proptest! {
         own in some_layer(),
         profile in some_layer(),
         default in some_layer(),
+        other in some_layer(),
         files in prop::collection::vec(file(), 20),
     ) {
         let voice = Voice::of_pod(&own, &[("p".to_owned(), profile)]);
-        let floor = floor("n", &default);
-        let alone = merge(Voice::default(), std::slice::from_ref(&floor)).unwrap().spec;
-        if let Ok(merged) = merge(voice, &[floor]) {
-            for file in files {
-                prop_assert!(
-                    outcome(&merged.spec, &file) >= outcome(&alone, &file),
-                    "{file:?} fares better under {:?} than under {alone:?}",
-                    merged.spec
-                );
+        let floors = [floor("n", &default), floor("o", &other)];
+        if let Ok(merged) = merge(voice, &floors) {
+            for floor in &floors {
+                let alone = merge(Voice::default(), std::slice::from_ref(floor)).unwrap().spec;
+                for file in &files {
+                    prop_assert!(
+                        outcome(&merged.spec, file) >= outcome(&alone, file),
+                        "{file:?} fares better under {:?} than under {alone:?}",
+                        merged.spec
+                    );
+                }
             }
         }
     }

@@ -132,3 +132,30 @@ fn only_roots_files_are_followed_on_a_node() {
     let error = ask(&checked, "shop", &[(DENY, "ls")]).unwrap_err();
     assert!(error.to_string().contains("mode 0664"), "{error}");
 }
+
+#[test]
+fn the_wrappers_part_of_the_file_is_no_defaults() {
+    let wrapper = "[wrapper]\nruntime = \"/usr/bin/crun\"\n";
+    let default = "[[default]]\nname = \"all\"\ndeny = [\"whoami\"]\n";
+    for (text, expected) in [
+        (wrapper.to_owned(), vec!["id"]),
+        (format!("{default}{wrapper}"), vec!["id", "whoami"]),
+    ] {
+        let (_dir, node) = node(&[("config.toml", &text)]);
+        assert_eq!(denied(ask(&node, "", &[(DENY, "id")]).unwrap()), expected);
+    }
+    let (_dir, node) = node(&[("config.toml", "[wraper]\n")]);
+    assert!(ask(&node, "", &[(DENY, "id")]).is_err());
+}
+
+#[test]
+fn no_default_admits_what_anothers_drift_refuses() {
+    let both = "[[default]]\nname = \"a\"\ndrift = \"deny\"\n\
+                [[default]]\nname = \"b\"\nallow = [\"/data/\"]\n";
+    let (_dir, node) = node(&[("config.toml", both)]);
+    let said = ask(&node, "", &[]).unwrap_err().to_string();
+    assert!(
+        said.contains("/data/") && said.contains("default a"),
+        "{said}"
+    );
+}

@@ -244,9 +244,13 @@ impl Container {
     /// but runs no program of the user's.
     #[must_use]
     pub fn is_sandbox(&self) -> bool {
-        SANDBOX_KEYS
+        // Closed: an engine writes its own key over what the pod says, and may leave
+        // another engine's to the pod, so both must say it.
+        let mut kinds = SANDBOX_KEYS
             .iter()
-            .any(|key| self.annotations.get(*key).is_some_and(|is| is == "sandbox"))
+            .filter_map(|key| self.annotations.get(*key))
+            .peekable();
+        kinds.peek().is_some() && kinds.all(|kind| kind == "sandbox")
     }
 
     /// Whether an annotation of ours is on it.
@@ -276,7 +280,9 @@ const SANDBOX_KEYS: [&str; 2] = [
     "io.kubernetes.cri-o.ContainerType",
 ];
 
-/// Where engines write a container's name, its pod's and the pod's namespace.
+/// Where engines write a container's name, its pod's and the pod's namespace. Those
+/// of one engine may be the pod's own word under another, so CRI-O's come first
+/// where that is the engine.
 const NAME_KEYS: [&str; 3] = [
     "io.kubernetes.cri.container-name",
     "io.kubernetes.container.name",
@@ -287,6 +293,9 @@ const NAMESPACE_KEYS: [&str; 2] = [
     "io.kubernetes.cri.sandbox-namespace",
     "io.kubernetes.pod.namespace",
 ];
+
+/// What containerd's keys begin with.
+const CONTAINERD_PREFIX: &str = "io.kubernetes.cri.";
 
 /// Names of the engine in `linux.cgroupsPath`: the part before the id.
 const ENGINES: [(&str, &str); 6] = [
@@ -299,14 +308,22 @@ const ENGINES: [(&str, &str); 6] = [
 ];
 
 fn owner(id: &str, annotations: &Annotations, cgroups_path: Option<&str>) -> Owner {
+    let engine = engine(annotations, cgroups_path);
     let first = |keys: &[&str]| {
+        let containerds = |key: &&&str| key.starts_with(CONTAINERD_PREFIX);
+        let (own, others): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| !containerds(&key));
+        let keys = if engine == "cri-o" {
+            [own, others].concat()
+        } else {
+            keys.to_vec()
+        };
         let mut values = keys.iter().filter_map(|key| annotations.get(*key));
         values.next().cloned().unwrap_or_default()
     };
     Owner {
         container: id.to_owned(),
         name: first(&NAME_KEYS),
-        engine: engine(annotations, cgroups_path).to_owned(),
+        engine: engine.to_owned(),
         pod: first(&POD_KEYS),
         namespace: first(&NAMESPACE_KEYS),
     }
@@ -319,7 +336,10 @@ fn engine(annotations: &Annotations, cgroups_path: Option<&str>) -> &'static str
         _ => {}
     }
     let any = |prefix: &str| annotations.keys().any(|key| key.starts_with(prefix));
-    if any("io.kubernetes.cri.") {
+    if any("io.kubernetes.cri-o.") {
+        return "cri-o";
+    }
+    if any(CONTAINERD_PREFIX) {
         return "containerd";
     }
     if any("nerdctl/") {

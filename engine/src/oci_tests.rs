@@ -152,3 +152,27 @@ proptest! {
         Config::parse(&text, Path::new("x")).ok();
     }
 }
+
+#[test]
+fn under_cri_o_containerds_keys_are_the_pods_own_word() {
+    let found = container(
+        r#"{"id":"c1","pid":7}"#,
+        r#"{"annotations":{
+            "io.kubernetes.cri.container-type":"sandbox",
+            "io.kubernetes.cri.sandbox-namespace":"exempt",
+            "io.kubernetes.cri-o.ContainerType":"container",
+            "io.kubernetes.pod.namespace":"shop",
+            "execblock/deny":"id"}}"#,
+    );
+    assert!(found.is_annotated());
+    assert_eq!(
+        (found.owner.engine.as_str(), found.owner.namespace.as_str()),
+        ("cri-o", "shop")
+    );
+    let sandbox = container(
+        r#"{"id":"c1","pid":7}"#,
+        r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox",
+            "execblock/deny":"id"}}"#,
+    );
+    assert!(!sandbox.is_annotated());
+}

@@ -28,6 +28,14 @@ pub enum Until {
 }
 
 impl Until {
+    /// Whichever holds longer.
+    fn later(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::At(one), Self::At(two)) => Self::At(one.max(two)),
+            (Self::Cleared, _) | (_, Self::Cleared) => Self::Cleared,
+        }
+    }
+
     fn is_over(self, now: u64) -> bool {
         matches!(self, Self::At(end) if end <= now)
     }
@@ -320,6 +328,7 @@ impl Order {
         if lists && (!is_denied || self.allow.is_some()) {
             // What the container's own list has needs no order, and none ends it.
             let listed = spec.is_some_and(|spec| spec.allow.contains(rule));
+            let until = self.list.map_or(until, |before| before.later(until));
             self.list = (!listed).then_some(until);
         } else if !is_denied {
             return None;

@@ -310,3 +310,14 @@ proptest! {
         prop_assert_eq!(refused(Some(&spec), &cleared, 10), expected);
     }
 }
+
+#[test]
+fn an_order_for_a_time_does_not_end_what_holds_for_good() {
+    let app: Rule = "app".parse().unwrap();
+    let orders = Orders::of_command([], [app.clone()]);
+    for until in [Until::At(9), Until::Cleared] {
+        let change = Change::Allow(vec![app.clone()], until);
+        let after = orders.after(None, &change, 1).unwrap();
+        assert_eq!(after.rules(None, 100).allow, orders.rules(None, 100).allow);
+    }
+}

@@ -16,6 +16,7 @@ use crate::{
     cgroup::Cgroup,
     order::{Order, Orders},
     origin::{Origin, Origins},
+    root::Links,
 };
 
 /// A bound container.
@@ -50,6 +51,9 @@ pub struct Record {
     /// What the command line ordered, by rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub orders: BTreeMap<String, Order>,
+    /// What the directories of path rules stood for when they were bound.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: Links,
 }
 
 impl Record {
@@ -80,10 +84,16 @@ impl Record {
             orders: orders
                 .map(|(rule, order)| (rule.to_string(), *order))
                 .collect(),
+            links: Links::new(),
         };
         record.set_mode(spec.mode);
         record.set_drift(spec.drift);
         record
+    }
+
+    /// Whether both are kept in the same file.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        (&self.owner.container, self.cgroup) == (&other.owner.container, other.cgroup)
     }
 
     /// Sets what becomes of a denied program.

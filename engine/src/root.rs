@@ -3,6 +3,7 @@
 //! `/bin` is a link, and the kernel side sees the latter.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::{
         fd::{AsRawFd as _, OwnedFd},
@@ -19,52 +20,64 @@ use crate::{
     policy::{List, Rules},
 };
 
-/// Rules as they hold in a container with this root: see
-/// [`with_real_directories`]. An allow-list that is `bounded` (see
-/// [`Spec`](crate::annotation::Spec)) stays as it is written, which fails closed:
-/// whoever makes the image must not widen a default's list by a link in it.
+/// What the directories of path rules stand for: by each rule as it is written the
+/// same path without links, which is often the same.
+pub type Links = BTreeMap<String, String>;
+
+/// Finds what the directories of `rules` stand for below `root`, a directory such as
+/// `/proc/PID/root`. What is `known` stays: a container's processes may have made
+/// other links by now.
+///
+/// The program itself is not followed: where it is a link to BusyBox, BusyBox is not
+/// meant. A directory that doesn't exist stands for itself.
 #[must_use]
-pub fn rules_in(rules: Rules, bounded: bool, root: &Path) -> Rules {
+pub fn links(rules: &Rules, known: &Links, root: &Path) -> Links {
+    let mut links = Links::new();
+    let mut opened = None;
+    for rule in rules.deny.keys().chain(rules.allow.keys()) {
+        let (Rule::Path(path) | Rule::Directory(path)) = rule else {
+            continue;
+        };
+        let real = known.get(path).cloned().or_else(|| {
+            let root = opened.get_or_insert_with(|| {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(root, flags, Mode::empty()).ok()
+            });
+            real_path(root.as_ref()?, path)
+        });
+        links.insert(path.clone(), real.unwrap_or_else(|| path.clone()));
+    }
+    links
+}
+
+/// Rules as they hold in a container: each path with what it stands for. An
+/// allow-list that is `bounded` (see [`Spec`](crate::annotation::Spec)) stays as it
+/// is written, which fails closed: whoever makes the image must not widen a
+/// default's list by a link in it.
+#[must_use]
+pub fn rules_in(rules: Rules, bounded: bool, links: &Links) -> Rules {
     Rules {
-        deny: with_real_directories(&rules.deny, root),
+        deny: with_real_directories(&rules.deny, links),
         allow: if bounded {
             rules.allow
         } else {
-            with_real_directories(&rules.allow, root)
+            with_real_directories(&rules.allow, links)
         },
     }
 }
 
-/// The rules, and for each path whose directory is reached by a link, and each
-/// directory that is, the same path without links. The program itself is not
-/// followed: where it is a link to BusyBox, BusyBox is not meant.
-///
-/// A directory that doesn't exist gives nothing: the rule stands as it is
-/// written. `root` is a directory such as `/proc/PID/root`.
-#[must_use]
-pub fn with_real_directories(rules: &List, root: &Path) -> List {
+fn with_real_directories(rules: &List, links: &Links) -> List {
     let mut all = rules.clone();
-    let paths = rules.iter().filter_map(|(rule, held)| match rule {
-        Rule::Path(path) | Rule::Directory(path) => Some((rule, path, *held)),
-        Rule::Name(_) | Rule::Prefix(_) | Rule::Suffix(_) => None,
-    });
-    let mut paths = paths.peekable();
-    if paths.peek().is_none() {
-        return all;
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::open(root, flags, Mode::empty()) else {
-        return all;
-    };
-    for (rule, path, held) in paths {
-        if let Some(real) = real_path(&root, path) {
-            let real = match rule {
-                Rule::Directory(_) => Rule::Directory(real),
-                _ => Rule::Path(real),
-            };
+    for (rule, held) in rules {
+        let real = match rule {
+            Rule::Path(path) => links.get(path).cloned().map(Rule::Path),
+            Rule::Directory(path) => links.get(path).cloned().map(Rule::Directory),
+            Rule::Name(_) | Rule::Prefix(_) | Rule::Suffix(_) => None,
+        };
+        if let Some(real) = real.filter(|real| real != rule) {
             all.entry(real)
                 .and_modify(|there| there.window = there.window.or(held.window))
-                .or_insert(held);
+                .or_insert(*held);
         }
     }
     all
@@ -123,7 +136,12 @@ mod tests {
         let written = Rule::Path("/usr/bin/ls".into());
         let window = Window { from: 5, until: 0 };
         rules.get_mut(&written).unwrap().window = window;
-        let all = with_real_directories(&rules, root);
+        let both = Rules {
+            deny: rules.clone(),
+            allow: rules.clone(),
+        };
+        let found = links(&both, &Links::new(), root);
+        let all = with_real_directories(&rules, &found);
         let added: Vec<String> = all
             .keys()
             .filter(|rule| !rules.contains_key(*rule))
@@ -131,14 +149,16 @@ mod tests {
             .collect();
         assert_eq!(added, ["/id", "/usr/bin/whoami", "/usr/bin/"]);
         // No link widens an allow-list that a default bounds.
-        let both = Rules {
-            deny: rules.clone(),
-            allow: rules.clone(),
-        };
-        let bounded = rules_in(both.clone(), true, root);
+        let bounded = rules_in(both.clone(), true, &found);
         assert_eq!((&bounded.deny, &bounded.allow), (&all, &rules));
-        let free = rules_in(both, false, root);
+        let free = rules_in(both.clone(), false, &found);
         assert_eq!((&free.deny, &free.allow), (&all, &all));
+        // A link that is made later changes nothing, and none that is gone does.
+        fs::remove_file(root.join("bin")).unwrap();
+        symlink("/opt", root.join("none")).unwrap();
+        fs::create_dir(root.join("opt")).unwrap();
+        assert_eq!(links(&both, &found, root), found);
+        assert_ne!(links(&both, &Links::new(), root), found);
         // Counted under what the user wrote.
         let id = rule_id(&Rule::Path("/bin/whoami".into()));
         assert_eq!(all[&Rule::Path("/usr/bin/whoami".into())].id, id);

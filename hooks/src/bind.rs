@@ -9,6 +9,7 @@ use execblock::{
     cgroup::{CgroupError, Init},
     node::{Node, SpecError},
     oci::{Config, Container, OciError, State},
+    scope,
 };
 
 /// Why an annotated container is refused. Fails closed, with nothing half-done.
@@ -92,16 +93,24 @@ pub fn bind_to(container: &Container, spec: &Spec) -> Result<(), Refusal> {
 ///
 /// Where they are not understood, or this process can't do it.
 pub fn wanted(container: &Container) -> Result<Option<Spec>, Refusal> {
-    let Some(spec) = container.spec(&Node::default())? else {
-        return Ok(None);
-    };
-    // Before any file is made: a user's container leaves nothing behind.
+    // Before any file is read or made: a user's container leaves nothing behind.
     match not_root() {
-        Some(who) if container.is_annotated() => Err(Refusal::NotRoot(first_key(container), who)),
+        Some(who) if container.is_annotated() => {
+            // What is not understood is told first, and what is for another container
+            // is not this one's.
+            let holding = scope::holding(&container.annotations, &container.owner.name)
+                .map_err(SpecError::from)?;
+            let asked = annotation::read(holding).map_err(SpecError::from)?;
+            if asked.is_empty() {
+                Ok(None)
+            } else {
+                Err(Refusal::NotRoot(first_key(container), who))
+            }
+        }
         // Open: the defaults are for root's containers, and this one asks for
         // nothing.
         Some(_) => Ok(None),
-        None => Ok(Some(spec)),
+        None => Ok(container.spec(&Node::default())?),
     }
 }
 

@@ -228,6 +228,10 @@ impl Daemon {
                         start.owner.describe()
                     );
                 }
+                Err(reason) if bound => log::error!(
+                    "{} could not be bound anew, the rules before hold: {reason}",
+                    start.owner.describe()
+                ),
                 Err(reason) => {
                     unprotected += 1;
                     // Fails open: it runs already.

@@ -57,7 +57,8 @@ impl Plugin {
             }
             None => {
                 log::warn!(
-                    "the runtime is in a pid namespace that is not seen here: exec into                      containers with allow-list or drift may fail"
+                    "the runtime is in a pid namespace that is not seen here: exec into \
+                     containers with allow-list or drift may fail"
                 );
                 Namespaces::default()
             }

@@ -13,7 +13,7 @@ use crate::{
     kernel::{MapError, Maps},
     policy::{self, List, Policy, rule_id},
     record::{Record, Records},
-    root,
+    root::{self, Links},
     site::{Namespaces, Site},
 };
 
@@ -38,7 +38,7 @@ impl Held<'_> {
     /// `before` stays.
     pub(super) fn apply(
         &mut self,
-        record: &Record,
+        record: &mut Record,
         before: Option<Record>,
         cgroup: &Cgroup,
         home: &Home<'_>,
@@ -46,7 +46,9 @@ impl Held<'_> {
         let spec = record.spec()?;
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
-        let rules = root::rules_in(rules, spec.bounded, home.root);
+        let known = before.as_ref().map(|before| &before.links);
+        record.links = root::links(&rules, known.unwrap_or(&Links::new()), home.root);
+        let rules = root::rules_in(rules, spec.bounded, &record.links);
         if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
             return Err(BindError::NoDrift);
         }
@@ -58,11 +60,18 @@ impl Held<'_> {
         let policy = Policy::compile(&rules);
         self.records.write(record)?;
         if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
-            match before {
-                Some(before) => self.records.write(&before)?,
-                None => self.records.remove(record)?,
+            if !before.as_ref().is_some_and(|before| before.is_of(record)) {
+                self.records.remove(record)?;
+            }
+            if let Some(before) = before {
+                self.records.write(&before)?;
             }
             return Err(error.into());
+        }
+        // The cgroup has one record: it may have been bound by its path before its
+        // engine named it.
+        if let Some(before) = before.filter(|before| !before.is_of(record)) {
+            self.records.remove(&before)?;
         }
         Ok(())
     }

@@ -171,13 +171,13 @@ impl Binder {
         let cgroup = self.hierarchy.of_container(init, &owner.container)?;
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
-        // The same container, bound again.
-        let before = held.records.read(&owner.container, cgroup.id)?;
+        // The same container, bound again, or its cgroup by its path.
+        let before = held.records.of_cgroup(cgroup.id)?;
         let orders = match &before {
             Some(record) => record.orders()?,
             None => Orders::default(),
         };
-        let record = Record::new(owner, &cgroup, Some(spec), &orders);
+        let mut record = Record::new(owner, &cgroup, Some(spec), &orders);
         let root = init
             .root
             .map_or_else(|| process_root(init.pid), Path::to_owned);
@@ -186,7 +186,7 @@ impl Binder {
             root: &root,
             runtime: self.runtime,
         };
-        held.apply(&record, before, &cgroup, &home)?;
+        held.apply(&mut record, before, &cgroup, &home)?;
         Ok(cgroup)
     }
 
@@ -214,7 +214,7 @@ impl Binder {
             // No runtime, and so nothing to exempt.
             runtime: Namespaces::default(),
         };
-        held.apply(&record, None, cgroup, &home)
+        held.apply(&mut record, None, cgroup, &home)
     }
 
     /// Changes what holds for a running container, in one step for the kernel.
@@ -240,19 +240,20 @@ impl Binder {
         let root = pid.map_or_else(|| PathBuf::from("/"), process_root);
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
-        let before = match place {
-            Place::Init(_) => held.records.read(&owner.container, cgroup.id)?,
-            Place::Cgroup(_) => held.records.of_cgroup(cgroup.id)?,
-        };
+        let before = held.records.of_cgroup(cgroup.id)?;
         let (spec, orders) = match &before {
-            Some(record) => (record.spec()?, record.orders()?),
+            Some(record) => (
+                record.spec()?.or_else(|| annotations.cloned()),
+                record.orders()?,
+            ),
             None => (annotations.cloned(), Orders::default()),
         };
         let orders = orders.after(spec.as_ref(), change, clock::now())?;
         let unnamed = Owner::of_cgroup(&cgroup);
         let owner = match (&before, place) {
-            (Some(record), _) => &record.owner,
-            (None, Place::Init(_)) => owner,
+            // Its engine knows it best.
+            (_, Place::Init(_)) => owner,
+            (Some(record), Place::Cgroup(_)) => &record.owner,
             (None, Place::Cgroup(_)) => &unnamed,
         };
         let mut record = Record::new(owner, &cgroup, spec.as_ref(), &orders);
@@ -270,7 +271,7 @@ impl Binder {
             root: &root,
             runtime: held.runtime_of(cgroup.id)?.unwrap_or(self.runtime),
         };
-        held.apply(&record, before, &cgroup, &home)?;
+        held.apply(&mut record, before, &cgroup, &home)?;
         Ok(Some(record))
     }
 

@@ -15,7 +15,11 @@ use crate::{
 pub fn lint_toml(text: &str) -> Vec<Finding> {
     let mut report = Report::default();
     let mut lines = text.lines();
-    let is_config = lines.any(|line| line.trim_start().starts_with("[[default"));
+    let of_config = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("[[default") || line.starts_with("[wrapper")
+    };
+    let is_config = lines.any(of_config);
     let result = if is_config {
         config::parse_config(text).map(|config| defaults(&config, &mut report))
     } else {
@@ -34,6 +38,16 @@ fn defaults(config: &NodeConfig, report: &mut Report) {
             &default.layer,
             report,
         );
+        let exempt = default.exempt.iter();
+        if exempt.clone().any(|match_| !match_.labels.is_empty()) {
+            report.warning(
+                0,
+                format!(
+                    "default {:?}: exempts by labels, which whoever writes the pod chooses",
+                    default.name
+                ),
+            );
+        }
         if !default.containers.labels.is_empty() {
             report.warning(
                 0,

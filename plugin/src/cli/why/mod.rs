@@ -4,7 +4,7 @@
 mod json;
 mod report;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use execblock::{
@@ -19,7 +19,7 @@ use execblock::{
     policy::Rules,
     program::View,
     record::Owner,
-    root,
+    root::{self, Links},
 };
 use plugin_common::{Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, MODE_AUDIT, MODE_ENFORCE};
 
@@ -125,6 +125,7 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
     let bound = nearest(binder, bound, cgroup);
     let is_bound = bound.is_some();
     let mut owner = None;
+    let mut known = Links::new();
     let (orders, spec, container) = match bound {
         Some(Bound {
             record: Some(record),
@@ -133,6 +134,7 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
         }) => {
             let terms = (record.orders()?, record.spec()?, container);
             owner = Some(record.owner);
+            known = record.links;
             terms
         }
         Some(Bound { cgroup, .. }) => {
@@ -155,12 +157,12 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
         }
     };
     let rules = orders.rules(spec.as_ref(), now);
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let links = root::links(&rules, &known, Path::new(&format!("/proc/{pid}/root")));
     Ok(Terms {
         owner,
         is_bound,
         lines: orders.lines(spec.as_ref(), now),
-        rules: root::rules_in(rules, spec.is_some_and(|spec| spec.bounded), &root),
+        rules: root::rules_in(rules, spec.is_some_and(|spec| spec.bounded), &links),
         container,
     })
 }

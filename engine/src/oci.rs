@@ -310,8 +310,8 @@ const ENGINES: [(&str, &str); 6] = [
 fn owner(id: &str, annotations: &Annotations, cgroups_path: Option<&str>) -> Owner {
     let engine = engine(annotations, cgroups_path);
     let first = |keys: &[&str]| {
-        let containerds = |key: &&&str| key.starts_with(CONTAINERD_PREFIX);
-        let (own, others): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| !containerds(&key));
+        let containerds = |key: &&str| key.starts_with(CONTAINERD_PREFIX);
+        let (own, others): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| !containerds(key));
         let keys = if engine == "cri-o" {
             [own, others].concat()
         } else {

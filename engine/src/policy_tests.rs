@@ -1,3 +1,5 @@
+//! Tests of what rules compile to.
+
 use proptest::prelude::*;
 
 use super::*;

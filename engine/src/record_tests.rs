@@ -1,3 +1,5 @@
+//! Tests of records and of the directory that they are in.
+
 use proptest::prelude::*;
 
 use super::*;

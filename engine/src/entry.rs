@@ -113,10 +113,15 @@ fn remove_policies(maps: &mut Maps, unused: &HashSet<u32>) -> Result<(), MapErro
 }
 
 /// Forgets what was counted for any cgroup but the `bound`.
-pub(crate) fn forget_hits(maps: &mut Maps, bound: &HashSet<u64>) -> Result<(), MapError> {
+pub(crate) fn forget_counts(maps: &mut Maps, bound: &HashSet<u64>) -> Result<(), MapError> {
     for (key, _) in maps.hits()? {
         if !bound.contains(&key.cgroup) {
             maps.remove_hit(&key)?;
+        }
+    }
+    for (cgroup, _) in maps.flows()? {
+        if !bound.contains(&cgroup) {
+            maps.remove_flow(cgroup)?;
         }
     }
     Ok(())

@@ -15,18 +15,21 @@ mod stats;
 mod tag;
 
 pub use decide::{Findings, Source, Verdict, decide};
-pub use event::{Event, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
+pub use event::{
+    ARGUMENT_CAPACITY, COMM_CAPACITY, DENIAL_WINDOW, EVENTS_BURST, EVENTS_WINDOW, Event,
+    MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL,
+};
 pub use rule::{
     GLOB_MAX, GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
     KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
     KINDS_ALLOW, NAME_CAPACITY, RULE_DRIFT, RULE_FIRST, RULE_MOVED, RULE_UNLISTED, RULE_UNREADABLE,
     RuleKey, RuleValue,
 };
-pub use stats::{Hit, HitKey, Stats};
+pub use stats::{Flow, Hit, HitKey, Stats};
 pub use tag::Tag;
 
 /// Version of everything in this crate; stands in [`Config::abi`].
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
 pub const NAME_MAX: usize = 255;
@@ -152,7 +155,7 @@ pub const CGROUP_ROOT: u64 = 1;
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Config, Container, Event, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+        Config, Container, Event, Flow, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
     };
 
     // SAFETY: each is repr(C), made of integers and arrays of integers alone,
@@ -176,6 +179,8 @@ mod pod {
     unsafe impl aya::Pod for Hit {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flow {}
 }
 
 /// Sizes are part of the ABI: padding would put bytes into a key that nobody set.
@@ -188,6 +193,8 @@ const _LAYOUT: () = {
     assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);
     assert!(size_of::<HitKey>() == 8 + 2 * 4);
     assert!(size_of::<Hit>() == 2 * 8);
-    assert!(size_of::<Event>() == 2 * 8 + 10 * 4 + 16 + NAME_CAPACITY);
-    assert!(size_of::<Tag>() == 2 * 8);
+    let strings = 2 * COMM_CAPACITY + 3 * NAME_CAPACITY + ARGUMENT_CAPACITY;
+    assert!(size_of::<Event>() == 2 * 8 + 16 * 4 + strings);
+    assert!(size_of::<Flow>() == 4 * 8);
+    assert!(size_of::<Tag>() == 3 * 8 + 6 * 4);
 };

@@ -18,7 +18,8 @@ pub struct Stats {
     pub unreadable: u64,
     /// The kernel did not take the signal; the program was let through.
     pub kill_failed: u64,
-    /// Events that did not fit into the ring buffer. Verdicts are not affected.
+    /// Events that did not fit into the ring buffer, or were more than their
+    /// container may send. Verdicts are not affected.
     pub events_lost: u64,
     /// Refused or audited programs that the map `hits` had no room to count.
     pub hits_lost: u64,
@@ -44,10 +45,26 @@ pub struct HitKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hit {
-    /// Programs refused, killed or audited.
+    /// Denials: programs refused, killed or audited. A program that a shell tries
+    /// under all the names of its PATH counts once, as it is told once.
     pub count: u64,
     /// When the last of them was: nanoseconds of `CLOCK_BOOTTIME`.
     pub last: u64,
+}
+
+/// Value of the map `flows`; the key is the bound cgroup (`u64`): what became of
+/// its events. Sent and lost are together what its rules did.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Events sent.
+    pub sent: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// When the current window began: nanoseconds of `CLOCK_BOOTTIME`.
+    pub since: u64,
+    /// Events in it, sent or not.
+    pub tried: u64,
 }
 
 impl Stats {

@@ -14,7 +14,7 @@ use crate::{
     drift,
     field::{self, Bprm, File, Mapping, Origin, Place, Task},
     lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
-    report::{self, Name, Told},
+    report::{self, AUDITED, Asked, BEHIND, Name, Told},
 };
 
 /// Kinds that compare a name.
@@ -48,7 +48,15 @@ pub fn level(bprm: &Bprm, mechanism: u32) -> bool {
     if !case.asked(bprm.interp(), 0) && !case.file(&file) {
         case.lists(&file);
     }
-    case.conclude(mechanism)
+    case.conclude(
+        mechanism,
+        Asked {
+            requested: bprm.filename(),
+            user: false,
+            resolved: file.name().0,
+            argument: Task::first_argument(),
+        },
+    )
 }
 
 /// When the new image is in place, and only the last level is left: the name
@@ -69,19 +77,44 @@ pub fn image(bprm: &Bprm) -> bool {
     {
         case.lists(&file);
     }
-    case.conclude(MECHANISM_SIGNAL)
+    case.conclude(
+        MECHANISM_SIGNAL,
+        Asked {
+            requested: bprm.filename(),
+            user: false,
+            resolved: file.name().0,
+            argument: of_image(),
+        },
+    )
 }
 
 /// At the syscall: the address of a name in user memory.
 #[inline(always)]
 pub fn syscall(address: u64) -> bool {
-    let Some(found) = container::current() else {
+    let Some(found) = container::tagged(MECHANISM_KPROBE) else {
         return false;
     };
     report::count(|stats| &mut stats.checked);
     let mut case = Case::new(&found);
     case.asked(address, USER);
-    case.conclude(MECHANISM_KPROBE)
+    case.conclude(
+        MECHANISM_KPROBE,
+        Asked {
+            requested: address,
+            user: true,
+            resolved: 0,
+            argument: Task::first_argument(),
+        },
+    )
+}
+
+/// Address of the first argument of the image that is in place.
+#[inline(always)]
+fn of_image() -> u64 {
+    match Task::current().arguments() {
+        Some(address) => address,
+        None => 0,
+    }
 }
 
 /// A file that is about to be mapped executable.
@@ -100,7 +133,16 @@ pub fn mapped(file: &File, mechanism: u32) -> bool {
         case.mapping(&file.origin(), file.place());
     }
     case.name.source = Source::Mapped;
-    case.conclude(mechanism)
+    let mapped = case.name.address;
+    case.conclude(
+        mechanism,
+        Asked {
+            requested: 0,
+            user: false,
+            resolved: mapped,
+            argument: of_image(),
+        },
+    )
 }
 
 /// A mapping that is about to become executable.
@@ -118,7 +160,16 @@ pub fn protected(mapping: &Mapping, mechanism: u32) -> bool {
         case.mapping(&place.as_ref().and_then(Place::origin), place);
     }
     case.name.source = Source::Mapped;
-    case.conclude(mechanism)
+    let mapped = case.name.address;
+    case.conclude(
+        mechanism,
+        Asked {
+            requested: 0,
+            user: false,
+            resolved: mapped,
+            argument: of_image(),
+        },
+    )
 }
 
 impl<'a> Case<'a> {
@@ -377,7 +428,7 @@ impl<'a> Case<'a> {
 
     /// Decides and reports; whether the program is refused.
     #[inline(always)]
-    fn conclude(self, mechanism: u32) -> bool {
+    fn conclude(self, mechanism: u32, asked: Asked) -> bool {
         let (rule, refused) = match decide(self.found.container, self.findings) {
             Verdict::Allow => return false,
             Verdict::Deny(rule) => (rule, true),
@@ -388,6 +439,12 @@ impl<'a> Case<'a> {
         } else if mechanism != MECHANISM_SIGNAL {
             report::count(|stats| &mut stats.denied);
         }
+        let how = if asked.user { USER } else { 0 }
+            | if refused { 0 } else { AUDITED }
+            | if mechanism == MECHANISM_SIGNAL { BEHIND } else { 0 };
+        if report::is_told(u64::from(rule), asked.requested, how) != 0 {
+            return refused;
+        }
         report::hit(self.found.cgroup, rule);
         report::event(&Told {
             cgroup: self.found.cgroup,
@@ -397,6 +454,7 @@ impl<'a> Case<'a> {
             refused,
             outside: self.found.outside,
             name: self.name,
+            asked,
         });
         refused
     }

@@ -27,14 +27,12 @@ pub struct Found {
 pub fn tagged(mechanism: u32) -> Option<Found> {
     let task = Task::current();
     if let Some(found) = current() {
-        let mut new = Tag {
-            cgroup: found.cgroup,
-            reported: 0,
-        };
+        let mut new = tag(found.cgroup, 0);
         match TAGS.get_or_insert(&task, &mut new) {
             Some(tag) => {
                 if tag.cgroup != found.cgroup {
-                    *tag = new;
+                    tag.cgroup = found.cgroup;
+                    tag.reported = 0;
                 }
             }
             // Without memory for it, which fails open, it is free outside.
@@ -56,11 +54,26 @@ pub fn tagged(mechanism: u32) -> Option<Found> {
     })
 }
 
+/// A tag of a process of which nothing was told yet.
+#[inline(always)]
+fn tag(cgroup: u64, reported: u64) -> Tag {
+    Tag {
+        cgroup,
+        reported,
+        told_at: 0,
+        rule: 0,
+        first: 0,
+        last: 0,
+        audited: [0; 2],
+        reserved: 0,
+    }
+}
+
 /// A new task has its parent's tag.
 #[inline(always)]
 pub fn inherit(task: &Task) {
-    if let Some(tag) = TAGS.get(&Task::current()) {
-        let mut new = *tag;
+    if let Some(of_parent) = TAGS.get(&Task::current()) {
+        let mut new = tag(of_parent.cgroup, of_parent.reported);
         if TAGS.get_or_insert(task, &mut new).is_none() {
             // Without memory for it, which fails open, the child is free outside.
             report::count(|stats| &mut stats.untagged);

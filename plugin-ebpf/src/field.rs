@@ -7,7 +7,8 @@
 //! - the walk through the mounts, which needs `struct mount` around a
 //!   `struct vfsmount`;
 //! - the part of an overlay's inode that lies around `struct inode`, and the
-//!   part of a `struct backing_file` behind `struct file`.
+//!   part of a `struct backing_file` behind `struct file`;
+//! - what is read for a report alone, when the verdict stands.
 //!
 //! A file is typed where a hook has one, and an address where it was found in
 //! such a part.
@@ -16,9 +17,9 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
-    bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_probe_read_user, bpf_probe_read_user_str, bpf_task_pt_regs,
 };
-use plugin_common::LEVEL_MAX;
+use plugin_common::{COMM_CAPACITY, LEVEL_MAX};
 
 use crate::offsets::*;
 
@@ -374,6 +375,73 @@ impl Task {
         asked.is_some() && asked == number(mm, constant(&MM_EXE_FILE))
     }
 
+    /// Thread group id of its parent, whose command name is read too; 0 where it
+    /// has none.
+    #[inline(always)]
+    pub fn parent(&self, comm: &mut [u8; COMM_CAPACITY]) -> u32 {
+        let Some(parent) = number(self.0, constant(&TASK_PARENT)) else {
+            return 0;
+        };
+        let _len = kernel_string(comm, parent + constant(&TASK_COMM) as u64);
+        match probe32(parent + constant(&TASK_TGID) as u64) {
+            Some(id) => id,
+            None => 0,
+        }
+    }
+
+    /// Its thread group id in its own pid namespace.
+    #[inline(always)]
+    pub fn own_pid(&self) -> Option<u32> {
+        let leader = number(self.0, constant(&TASK_LEADER))?;
+        let pid = probe(leader + constant(&TASK_PID) as u64)?;
+        let level = probe32(pid + constant(&PID_LEVEL) as u64)?;
+        let upid = u64::from(level) * constant(&UPID_SIZE) as u64;
+        probe32(pid + constant(&PID_NUMBERS) as u64 + upid + constant(&UPID_NR) as u64)
+    }
+
+    /// Thread group id, in the initial pid namespace, of the process that came into
+    /// this one's pid namespace from outside and that it descends from.
+    #[inline(always)]
+    pub fn session(&self) -> Option<u32> {
+        const STEPS: u32 = 32;
+        let level = |task: u64| {
+            let pid = probe(task + constant(&TASK_PID) as u64)?;
+            probe32(pid + constant(&PID_LEVEL) as u64)
+        };
+        let mut task = number(self.0, constant(&TASK_LEADER))?;
+        let own = level(task)?;
+        if own == 0 {
+            return None;
+        }
+        let mut step = 0;
+        while step < STEPS {
+            let parent = probe(task + constant(&TASK_PARENT) as u64)?;
+            let parent = probe(parent + constant(&TASK_LEADER) as u64)?;
+            if level(parent)? < own {
+                return probe32(task + constant(&TASK_TGID) as u64);
+            }
+            task = parent;
+            step += 1;
+        }
+        None
+    }
+
+    /// Address of the first argument of the exec that the current process is in, as
+    /// it was called; 0 where that can't be told. For reports: it is in user memory.
+    #[inline(always)]
+    pub fn first_argument() -> u64 {
+        if constant(&HAS_REGISTERS) == 0 {
+            return 0;
+        }
+        let task = Self::current();
+        // SAFETY: the helper takes a task that the verifier knows.
+        let regs = unsafe { bpf_task_pt_regs(task.as_ptr().cast()) } as u64;
+        match argument(regs) {
+            Some(address) => address,
+            None => 0,
+        }
+    }
+
     /// Address of the first argument of its image.
     #[inline(always)]
     pub fn arguments(&self) -> Option<u64> {
@@ -515,8 +583,45 @@ fn length(taken: i64, capacity: usize) -> Option<u32> {
 /// Offsets in x86-64's `struct pt_regs`, which is part of the user ABI (ptrace).
 const PT_REGS_RBX: u64 = 40;
 const PT_REGS_RCX: u64 = 88;
+const PT_REGS_RDX: u64 = 96;
 const PT_REGS_RSI: u64 = 104;
 const PT_REGS_RDI: u64 = 112;
+const PT_REGS_ORIG_RAX: u64 = 120;
+
+/// The first element of an exec's argument vector, by the number of its syscall
+/// (arch/x86/entry/syscalls). No number of one ABI is an exec of another.
+#[inline(always)]
+fn argument(regs: u64) -> Option<u64> {
+    let number = probe(regs + PT_REGS_ORIG_RAX)? & 0xffff_ffff;
+    let (register, wide) = match number {
+        // execve, execveat
+        59 => (PT_REGS_RSI, true),
+        322 => (PT_REGS_RDX, true),
+        // of x32, by its own numbers 520 and 545
+        0x4000_0208 => (PT_REGS_RSI, false),
+        0x4000_0221 => (PT_REGS_RDX, false),
+        // of ia32
+        11 => (PT_REGS_RCX, false),
+        358 => (PT_REGS_RDX, false),
+        _ => return None,
+    };
+    let vector = probe(regs + register)?;
+    let mut first = 0_u64;
+    let (size, vector) = if wide {
+        (8, vector)
+    } else {
+        (4, vector & 0xffff_ffff)
+    };
+    // SAFETY: the destination is ours and not shorter than the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            ptr::from_mut(&mut first).cast(),
+            size,
+            vector as *const c_void,
+        )
+    };
+    (failed == 0).then_some(first)
+}
 
 /// First argument of a 64-bit or x32 syscall, from the wrapper's argument.
 #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use plugin_common::{
-    CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, GLOBS_DEFAULT, GlobKey,
+    CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT, GlobKey,
     HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats, Tag,
 };
 
@@ -47,6 +47,10 @@ pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 /// space removes those of containers that are gone.
 #[btf_map(name = "hits")]
 pub static HITS: HashMap<HitKey, Hit, { HITS_DEFAULT as usize }, ON_DEMAND> = HashMap::new();
+
+/// Cgroup id → what became of its events. As `hits`.
+#[btf_map(name = "flows")]
+pub static FLOWS: HashMap<u64, Flow, { CONTAINERS_DEFAULT as usize }, ON_DEMAND> = HashMap::new();
 
 /// Refusals on their way to user space.
 #[btf_map(name = "events")]

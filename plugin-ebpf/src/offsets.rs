@@ -69,6 +69,12 @@ constants! {
     TASK_PID = 0;
     /// `task_struct.real_parent`
     TASK_PARENT = 0;
+    /// `task_struct.group_leader`
+    TASK_LEADER = 0;
+    /// `task_struct.tgid`
+    TASK_TGID = 0;
+    /// `task_struct.comm`
+    TASK_COMM = 0;
     /// `task_struct.cgroups`
     TASK_CGROUPS = 0;
     /// `task_struct.mm`
@@ -93,6 +99,11 @@ constants! {
     UPID_SIZE = 0;
     /// `upid.ns`
     UPID_NS = 0;
+    /// `upid.nr`
+    UPID_NR = 0;
+    /// 1 where the kernel has `bpf_task_pt_regs` (Linux 5.15) and its registers are
+    /// x86-64's.
+    HAS_REGISTERS = 0;
     /// `pid_namespace.ns.inum`
     PID_NS_INUM = 0;
     /// `css_set.dfl_cgrp`

@@ -1,6 +1,9 @@
 //! Counters and events. Neither changes a verdict.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::MaybeUninit,
+};
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -9,24 +12,36 @@ use aya_ebpf::{
         generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
     },
 };
-use plugin_common::{Hit, HitKey, NAME_CAPACITY, RULE_MOVED, Source, Stats};
+use plugin_common::{
+    DENIAL_WINDOW, EVENTS_BURST, EVENTS_WINDOW, Event, Flow, Hit, HitKey, NAME_MAX, RULE_MOVED,
+    Source, Stats,
+};
 
 use crate::{
-    field,
-    maps::{EVENTS, HITS, STATS},
+    field::{self, Task},
+    lookup::USER,
+    maps::{EVENTS, FLOWS, HITS, STATS, TAGS},
 };
 
 /// Adds one to a counter. Atomic, since the programs are preemptible.
 #[inline(always)]
 pub fn count(counter: impl FnOnce(&mut Stats) -> &mut u64) {
     if let Some(stats) = STATS.get_ptr_mut(0) {
-        // SAFETY: the map's value is a valid Stats; the field is only ever
-        // changed atomically.
-        unsafe {
-            let counter: *mut u64 = counter(&mut *stats);
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
-        }
+        // SAFETY: the map's value is a valid Stats.
+        increase(counter(unsafe { &mut *stats }));
     }
+}
+
+#[inline(always)]
+fn increase(counter: &mut u64) {
+    // SAFETY: a counter in a map, which is only ever changed atomically.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper takes nothing and returns a number.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Counts what a rule did in a container.
@@ -37,8 +52,7 @@ pub fn hit(cgroup: u64, rule: u32) {
         rule,
         reserved: 0,
     };
-    // SAFETY: the helper takes nothing and returns a number.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = now();
     if HITS.get_ptr_mut(&key).is_none() {
         // Another CPU may have made it meanwhile, which is as good.
         let new = Hit { count: 0, last: 0 };
@@ -48,22 +62,11 @@ pub fn hit(cgroup: u64, rule: u32) {
         // SAFETY: the map's value is a valid Hit; the counter is only ever
         // changed atomically, the time is whoever's came last.
         Some(hit) => unsafe {
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*hit).count, 1);
+            increase(&mut (*hit).count);
             (&raw mut (*hit).last).write_volatile(now);
         },
         None => count(|stats| &mut stats.hits_lost),
     }
-}
-
-/// What is told about a verdict.
-pub struct Told {
-    pub cgroup: u64,
-    pub policy: u32,
-    pub rule: u32,
-    pub mechanism: u32,
-    pub refused: bool,
-    pub outside: bool,
-    pub name: Name,
 }
 
 /// The name that matched, read again for the report.
@@ -75,6 +78,31 @@ pub struct Name {
     pub user: bool,
     /// By what the program was recognised.
     pub source: Source,
+}
+
+/// What the program was called, by address; 0 where there is no such name.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    /// The string given to exec.
+    pub requested: u64,
+    /// Whether that is in the process's memory.
+    pub user: bool,
+    /// Name of the file.
+    pub resolved: u64,
+    /// First argument, in the process's memory.
+    pub argument: u64,
+}
+
+/// What is told about a verdict.
+pub struct Told {
+    pub cgroup: u64,
+    pub policy: u32,
+    pub rule: u32,
+    pub mechanism: u32,
+    pub refused: bool,
+    pub outside: bool,
+    pub name: Name,
+    pub asked: Asked,
 }
 
 /// Says once that a process left its cgroup.
@@ -93,48 +121,216 @@ pub fn moved(cgroup: u64, policy: u32, mechanism: u32) {
             user: false,
             source: Source::Requested,
         },
+        asked: Asked {
+            requested: 0,
+            user: false,
+            resolved: 0,
+            argument: 0,
+        },
     });
+}
+
+/// [`is_told`]: it was not refused.
+pub const AUDITED: u64 = 2;
+/// [`is_told`]: asked where another hook may have seen the same exec.
+pub const BEHIND: u64 = 4;
+
+/// Whether this denial of the current process was told already: by a hook before
+/// this one, or when its shell tried the program under another name of its PATH.
+/// Those who try the same name again are told again.
+///
+/// A global function, as those of [`lookup`](crate::lookup).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
+    let rule = rule as u32;
+    let Some(tag) = TAGS.get(&Task::current()) else {
+        return 0;
+    };
+    let now = now();
+    let lately = now - tag.told_at < DENIAL_WINDOW;
+    if how & AUDITED != 0 {
+        let told = tag.audited[0] == rule || tag.audited[1] == rule;
+        if how & BEHIND == 0 {
+            tag.audited = [rule, tag.audited[0]];
+            tag.told_at = now;
+            return 0;
+        }
+        tag.audited = [0; 2];
+        return u64::from(told && lately);
+    }
+    let hash = hash(requested, how);
+    let again = tag.rule == rule && lately && hash != tag.first && hash != tag.last;
+    tag.last = hash;
+    if !again {
+        tag.rule = rule;
+        tag.first = hash;
+        tag.told_at = now;
+    }
+    u64::from(again)
+}
+
+/// Tells names apart by their beginning; 0 where there is none to be read.
+#[inline(always)]
+fn hash(address: u64, how: u64) -> u32 {
+    const WORDS: usize = 16;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    if address == 0 {
+        return 0;
+    }
+    let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
+    for index in 0..WORDS {
+        // SAFETY: within the array. Volatile, as in `empty_key`.
+        unsafe { words.as_mut_ptr().cast::<u64>().add(index).write_volatile(0) };
+    }
+    // SAFETY: every word was written, and a word is eight bytes.
+    let bytes = unsafe { &mut *words.as_mut_ptr().cast::<[u8; WORDS * size_of::<u64>()]>() };
+    let _len = if how & USER == 0 {
+        field::kernel_string(bytes, address)
+    } else {
+        field::user_string(bytes, address)
+    };
+    // SAFETY: as above.
+    let words = unsafe { words.assume_init_ref() };
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let mut index = 0;
+    while index < WORDS {
+        sum = (sum ^ words[index]).wrapping_mul(PRIME);
+        index += 1;
+    }
+    (sum ^ sum >> 32) as u32
+}
+
+/// The session that the current process belongs to, see [`Event::session`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn session() -> u64 {
+    u64::from(Task::current().session().unwrap_or(0))
+}
+
+/// Its id in its own pid namespace.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn container_pid() -> u64 {
+    u64::from(Task::current().own_pid().unwrap_or(0))
+}
+
+/// Whose events they are.
+#[inline(always)]
+fn flow(cgroup: u64) -> Option<&'static mut Flow> {
+    if FLOWS.get_ptr_mut(&cgroup).is_none() {
+        let new = Flow {
+            sent: 0,
+            lost: 0,
+            since: 0,
+            tried: 0,
+        };
+        // Another CPU may have made it meanwhile, which is as good.
+        let _made = FLOWS.insert(&cgroup, &new, u64::from(BPF_NOEXIST));
+    }
+    // SAFETY: the map's value is a valid Flow.
+    FLOWS
+        .get_ptr_mut(&cgroup)
+        .map(|flow| unsafe { &mut *flow })
+}
+
+/// Whether the container may send one more. Two CPUs may begin a window at a time,
+/// and then a few more are sent.
+#[inline(always)]
+fn admits(flow: &mut Flow) -> bool {
+    let now = now();
+    if now - flow.since >= EVENTS_WINDOW {
+        flow.since = now;
+        flow.tried = 0;
+    }
+    increase(&mut flow.tried);
+    flow.tried <= EVENTS_BURST
 }
 
 /// Sends an event, or counts its loss.
 #[inline(always)]
 pub fn event(told: &Told) {
-    let Some(mut entry) = EVENTS.reserve(0) else {
-        count(|stats| &mut stats.events_lost);
-        return;
+    let mut flow = flow(told.cgroup);
+    // Without room for its flow nobody is held back, and the sum is counted.
+    let admitted = match &mut flow {
+        Some(flow) => admits(flow),
+        None => true,
     };
-    let to = entry.as_mut_ptr();
-    // Field by field: a whole Event would not fit on the stack.
-    // SAFETY: the entry is ours until it is submitted and has room for an Event;
-    // every field is written. The helpers get the size of what they fill.
+    if admitted && let Some(mut entry) = EVENTS.reserve(0) {
+        // SAFETY: the entry is ours until it is submitted and has room for an Event.
+        unsafe { fill(entry.as_mut_ptr(), told) };
+        entry.submit(0);
+        if let Some(flow) = flow {
+            increase(&mut flow.sent);
+        }
+        return;
+    }
+    count(|stats| &mut stats.events_lost);
+    if let Some(flow) = flow {
+        increase(&mut flow.lost);
+    }
+}
+
+/// Writes every field, and of the strings what their lengths say: a whole Event
+/// would not fit on the stack.
+///
+/// # Safety
+///
+/// `to` has room for an event.
+#[inline(always)]
+unsafe fn fill(to: *mut Event, told: &Told) {
+    let task = Task::current();
+    let Told { name, asked, .. } = told;
+    // SAFETY: as the caller says; the helpers get the size of what they fill.
     unsafe {
-        (*to).time = bpf_ktime_get_boot_ns();
+        (*to).time = now();
         (*to).cgroup = told.cgroup;
         (*to).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*to).container_pid = container_pid() as u32;
+        (*to).session = session() as u32;
         (*to).uid = bpf_get_current_uid_gid() as u32;
         (*to).policy = told.policy;
         (*to).rule = told.rule;
         (*to).mechanism = told.mechanism;
         (*to).refused = u32::from(told.refused);
-        (*to).source = told.name.source as u32;
+        (*to).source = name.source as u32;
         (*to).outside = u32::from(told.outside);
-        (*to).reserved = 0;
         let comm = &raw mut (*to).comm;
         bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
-        let words: *mut u64 = (&raw mut (*to).name).cast();
-        for index in 0..NAME_CAPACITY / size_of::<u64>() {
-            words.add(index).write_volatile(0);
-        }
-        let name = &mut (*to).name;
-        let len = match (told.name.address, told.name.user) {
-            (0, _) => None,
-            (address, false) => field::kernel_string(name, address),
-            (address, true) => field::user_string(name, address),
-        };
-        (*to).name_len = match len {
-            Some(len) => len,
-            None => 0,
-        };
+        (*to).parent = task.parent(&mut (*to).parent_comm);
+        (*to).name_len = string(&mut (*to).name, name.address, name.user);
+        (*to).requested_len = string(&mut (*to).requested, asked.requested, asked.user);
+        (*to).cut = u32::from(is_cut(&told.asked, (*to).requested_len));
+        (*to).resolved_len = string(&mut (*to).resolved, asked.resolved, false);
+        (*to).argument_len = string(&mut (*to).argument, asked.argument, true);
     }
-    entry.submit(0);
+}
+
+/// Whether there is more behind the longest beginning of what was requested.
+#[inline(always)]
+fn is_cut(asked: &Asked, len: u32) -> bool {
+    if len < NAME_MAX as u32 {
+        return false;
+    }
+    let behind = asked.requested + NAME_MAX as u64;
+    let byte = if asked.user {
+        field::user_byte(behind)
+    } else {
+        field::kernel_byte(behind)
+    };
+    byte != Some(0)
+}
+
+/// Reads a string for a report; the length, 0 where it can't be read.
+#[inline(always)]
+fn string<const N: usize>(to: &mut [u8; N], address: u64, user: bool) -> u32 {
+    let len = match (address, user) {
+        (0, _) => None,
+        (address, false) => field::kernel_string(to, address),
+        (address, true) => field::user_string(to, address),
+    };
+    match len {
+        Some(len) => len,
+        None => 0,
+    }
 }

@@ -298,7 +298,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 3"),
+            err.contains("ABI version 99, expected 4"),
             "{arguments:?}: {err}"
         );
     }

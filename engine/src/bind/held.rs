@@ -145,6 +145,7 @@ impl Held<'_> {
                 reserved: 0,
             })?;
         }
+        self.maps.remove_flow(record.cgroup)?;
         self.records.remove(record)?;
         Ok(())
     }
@@ -164,7 +165,7 @@ impl Held<'_> {
             }
         }
         entry::forget_unused_policies(&mut self.maps, &used)?;
-        entry::forget_hits(&mut self.maps, &bound)?;
+        entry::forget_counts(&mut self.maps, &bound)?;
         let gone = self.records.all().into_iter();
         for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
             if let Err(error) = self.records.remove(&record) {

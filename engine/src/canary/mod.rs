@@ -143,7 +143,7 @@ fn experiments(
 
 fn forget(maps: &mut Maps) -> Result<(), MapError> {
     entry::forget_policies(maps)?;
-    entry::forget_hits(maps, &HashSet::new())
+    entry::forget_counts(maps, &HashSet::new())
 }
 
 fn name(name: &str) -> BTreeSet<Rule> {

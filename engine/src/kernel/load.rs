@@ -14,7 +14,7 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/offsets.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 38] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 42] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
@@ -38,6 +38,9 @@ pub(super) const OFFSETS: [(&str, &str, &str); 38] = [
     ("TASK_NSPROXY", "task_struct", "nsproxy"),
     ("TASK_PID", "task_struct", "thread_pid"),
     ("TASK_PARENT", "task_struct", "real_parent"),
+    ("TASK_LEADER", "task_struct", "group_leader"),
+    ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_COMM", "task_struct", "comm"),
     ("TASK_CGROUPS", "task_struct", "cgroups"),
     ("TASK_MM", "task_struct", "mm"),
     ("TASK_PERSONALITY", "task_struct", "personality"),
@@ -47,6 +50,7 @@ pub(super) const OFFSETS: [(&str, &str, &str); 38] = [
     ("PID_LEVEL", "pid", "level"),
     ("PID_NUMBERS", "pid", "numbers"),
     ("UPID_NS", "upid", "ns"),
+    ("UPID_NR", "upid", "nr"),
     ("PID_NS_INUM", "pid_namespace", "ns.inum"),
     ("CSS_SET_CGROUP", "css_set", "dfl_cgrp"),
     ("CGROUP_NODE", "cgroup", "kn"),
@@ -84,10 +88,23 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
         other => other?,
     };
     constants.extend([("TASK_EXEC_WORD", word), ("TASK_EXEC_BIT", bit)]);
+    constants.push(("HAS_REGISTERS", i64::from(has_registers())));
     for (constant, structure) in SIZES {
         constants.push((constant, layout.size(structure)?));
     }
     Ok(constants)
+}
+
+/// Whether programs may ask for the registers of a process, and they are those
+/// that `field.rs` knows.
+fn has_registers() -> bool {
+    const SINCE: (u32, u32) = (5, 15);
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    let version = number().zip(number());
+    cfg!(target_arch = "x86_64") && version.is_some_and(|version| version >= SINCE)
 }
 
 /// How much the maps hold.
@@ -143,6 +160,7 @@ impl Programs {
                 "globs",
                 capacity.rules.div_ceil(RULES_DEFAULT / GLOBS_DEFAULT),
             )
+            .map_max_entries("flows", capacity.containers)
             .map_max_entries("hits", capacity.containers.max(HITS_DEFAULT))
             // aya has no type for the storage in tasks, which only programs use.
             .allow_unsupported_maps()

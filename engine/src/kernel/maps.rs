@@ -15,7 +15,7 @@ use aya::{
     },
 };
 use plugin_common::{
-    Config, Container, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+    Config, Container, Flow, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
 };
 
 use super::chain;
@@ -49,6 +49,7 @@ const CONFIG: &str = "config";
 const HITS: &str = "hits";
 const STATS: &str = "stats";
 pub(super) const EVENTS: &str = "events";
+const FLOWS: &str = "flows";
 
 /// All maps, as made or as pinned.
 pub struct Maps {
@@ -58,6 +59,7 @@ pub struct Maps {
     policies: Map,
     config: Map,
     hits: Map,
+    flows: Map,
     stats: Map,
     events: Map,
 }
@@ -92,6 +94,7 @@ impl Maps {
             policies: take(POLICIES)?,
             config: take(CONFIG)?,
             hits: take(HITS)?,
+            flows: take(FLOWS)?,
             stats: take(STATS)?,
             events: take(EVENTS)?,
         })
@@ -107,6 +110,7 @@ impl Maps {
             policies: Map::HashMap(open(POLICIES)?),
             config: Map::Array(open(CONFIG)?),
             hits: Map::HashMap(open(HITS)?),
+            flows: Map::HashMap(open(FLOWS)?),
             stats: Map::PerCpuArray(open(STATS)?),
             events: Map::RingBuf(open(EVENTS)?),
         })
@@ -121,7 +125,7 @@ impl Maps {
     }
 
     /// The maps with their names, for pinning.
-    pub(super) fn all(&self) -> [(&'static str, &Map); 8] {
+    pub(super) fn all(&self) -> [(&'static str, &Map); 9] {
         [
             (CONTAINERS, &self.containers),
             (RULES, &self.rules),
@@ -129,6 +133,7 @@ impl Maps {
             (POLICIES, &self.policies),
             (CONFIG, &self.config),
             (HITS, &self.hits),
+            (FLOWS, &self.flows),
             (STATS, &self.stats),
             (EVENTS, &self.events),
         ]
@@ -268,6 +273,20 @@ impl Maps {
         let mut hits: HashMap<_, HitKey, Hit> =
             HashMap::try_from(&mut self.hits).map_err(other(HITS))?;
         found(HITS, hits.remove(key)).map(drop)
+    }
+
+    /// What became of the events of each cgroup that had any.
+    pub fn flows(&self) -> Result<Vec<(u64, Flow)>, MapError> {
+        let flows: HashMap<_, u64, Flow> =
+            HashMap::try_from(&self.flows).map_err(other(FLOWS))?;
+        flows.iter().collect::<Result<_, _>>().map_err(other(FLOWS))
+    }
+
+    /// Forgets what became of the events of a cgroup; nothing where it had none.
+    pub fn remove_flow(&mut self, cgroup: u64) -> Result<(), MapError> {
+        let mut flows: HashMap<_, u64, Flow> =
+            HashMap::try_from(&mut self.flows).map_err(other(FLOWS))?;
+        found(FLOWS, flows.remove(&cgroup)).map(drop)
     }
 
     /// The configuration.

@@ -57,8 +57,12 @@ impl Lock {
     }
 }
 
-/// Makes a directory that only root may enter.
-pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+/// Makes a directory that only root may enter; nothing where it is there.
+///
+/// # Errors
+///
+/// Where the file system refuses it.
+pub fn private_dir(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

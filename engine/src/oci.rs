@@ -294,6 +294,12 @@ const NAMESPACE_KEYS: [&str; 2] = [
     "io.kubernetes.pod.namespace",
 ];
 
+/// Where engines write the name of a container's image.
+const IMAGE_KEYS: [&str; 2] = [
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri-o.ImageName",
+];
+
 /// What containerd's keys begin with.
 const CONTAINERD_PREFIX: &str = "io.kubernetes.cri.";
 
@@ -306,6 +312,13 @@ const ENGINES: [(&str, &str); 6] = [
     ("cri-containerd", "containerd"),
     ("nerdctl", "nerdctl"),
 ];
+
+/// The name of a container's image, from its annotations; empty where it is not there.
+#[must_use]
+pub fn image<'a>(annotation: impl Fn(&str) -> Option<&'a String>) -> &'a str {
+    let mut values = IMAGE_KEYS.into_iter().filter_map(annotation);
+    values.next().map_or("", String::as_str)
+}
 
 fn owner(id: &str, annotations: &Annotations, cgroups_path: Option<&str>) -> Owner {
     let engine = engine(annotations, cgroups_path);
@@ -326,6 +339,7 @@ fn owner(id: &str, annotations: &Annotations, cgroups_path: Option<&str>) -> Own
         engine: engine.to_owned(),
         pod: first(&POD_KEYS),
         namespace: first(&NAMESPACE_KEYS),
+        image: image(|key| annotations.get(key)).to_owned(),
     }
 }
 

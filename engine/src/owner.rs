@@ -18,6 +18,9 @@ pub struct Owner {
     /// Namespace of the pod, or of containerd for a container that has no pod;
     /// empty where there is none.
     pub namespace: String,
+    /// Its image as its engine names it; empty where the engine does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
 }
 
 impl Owner {
@@ -40,6 +43,16 @@ impl Owner {
         match self.container.get(..SHOWN) {
             Some(short) if self.container.len() >= LONG => short,
             _ => &self.container,
+        }
+    }
+
+    /// As [`Self::describe`]; by its cgroup where nothing else is known.
+    #[must_use]
+    pub fn describe_or(&self, cgroup: u64) -> String {
+        if self.container.is_empty() && self.name.is_empty() {
+            format!("cgroup {cgroup}")
+        } else {
+            self.describe()
         }
     }
 

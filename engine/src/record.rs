@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct Record {
     pub cgroup: u64,
     /// Its path in the v2 hierarchy.
     pub path: String,
+    /// Its first process, in the initial pid namespace; 0 where that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub init: u32,
     /// What its annotations, profiles and defaults deny; empty where nothing.
     pub deny: Vec<String>,
     /// What they allow; empty where there is no allow-list.
@@ -74,6 +78,7 @@ impl Record {
             owner: owner.clone(),
             cgroup: cgroup.id,
             path: cgroup.path.clone(),
+            init: 0,
             deny: texts(&spec.deny),
             allow: texts(&spec.allow),
             mode: String::new(),
@@ -297,21 +302,47 @@ impl Records {
         }
     }
 
-    /// Removes one; nothing where there is none.
+    /// Puts one away; nothing where there is none. Reports of what the container did
+    /// last still find it, for [`KEPT`].
     ///
     /// # Errors
     ///
     /// Where the file system refuses it.
     pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
         let path = self.path(&record.owner.container, record.cgroup)?;
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RecordError::Io {
-                call: "unlink",
-                path,
-                source,
-            }),
+        let gone = self.gone();
+        let io = |call, path: &Path| {
+            let path = path.to_owned();
+            move |source| RecordError::Io { call, path, source }
+        };
+        crate::lock::private_dir(&gone).map_err(io("mkdir", &gone))?;
+        forget_old(&gone);
+        let to = gone.join(path.file_name().unwrap_or_default());
+        // Its age is counted from now.
+        let moved = fs::File::open(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .and_then(|()| fs::rename(&path, &to));
+        match moved {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io("rename", &path)(error))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The record of a cgroup that was bound not long ago, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there and can't be understood.
+    pub fn of_gone_cgroup(&self, cgroup: u64) -> Result<Option<Record>, RecordError> {
+        let gone = Self { dir: self.gone() };
+        gone.of_cgroup(cgroup)
+    }
+
+    /// Records that were put away.
+    fn gone(&self) -> PathBuf {
+        self.dir.join("gone")
     }
 
     /// All records. One that can't be understood is logged and left out: it
@@ -365,6 +396,28 @@ impl Records {
         }
         Ok(self.dir.join(format!("{container}.{cgroup}.json")))
     }
+}
+
+/// How long the record of a container that is gone is kept.
+pub const KEPT: Duration = Duration::from_mins(10);
+
+fn forget_old(gone: &Path) {
+    let entries = fs::read_dir(gone).into_iter().flatten().flatten();
+    let is_old = |entry: &fs::DirEntry| {
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > KEPT))
+    };
+    for entry in entries.filter(is_old) {
+        // Tried again the next time.
+        if let Err(error) = fs::remove_file(entry.path()) {
+            log::warn!("{}: {error}", entry.path().display());
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn read(path: &Path) -> Result<Option<Record>, RecordError> {

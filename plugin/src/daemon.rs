@@ -13,13 +13,10 @@ use execblock::{
     cgroup::{Cgroup, Init},
     config::Subject,
     node::Node,
-    policy::{self, rule_id},
     record::{Owner, Record},
     site::Namespaces,
 };
 use tokio::sync::oneshot;
-
-use crate::report;
 
 /// A container that is about to start, or was found running.
 #[derive(Debug)]
@@ -56,8 +53,6 @@ pub(crate) enum Event {
         known: HashSet<String>,
         reply: oneshot::Sender<()>,
     },
-    /// The kernel refused a program.
-    Refusal(Box<plugin_common::Event>),
     /// The end.
     Stop,
 }
@@ -66,10 +61,8 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     binder: Binder,
-    /// What is bound, by cgroup, for reports.
+    /// What is bound, by cgroup.
     records: HashMap<u64, Record>,
-    /// Rules by cgroup and id, as the users wrote them.
-    rules: HashMap<(u64, u32), String>,
 }
 
 impl Daemon {
@@ -77,7 +70,6 @@ impl Daemon {
         let mut daemon = Self {
             binder,
             records: HashMap::new(),
-            rules: HashMap::new(),
         };
         // What ended while no daemon ran.
         daemon.collect();
@@ -105,7 +97,6 @@ impl Daemon {
                     self.synchronize(&starts, &known);
                     reply.send(()).ok();
                 }
-                Event::Refusal(event) => self.refusal(&event),
                 Event::Stop => return,
             }
         }
@@ -168,8 +159,11 @@ impl Daemon {
             .map_err(|error| error.to_string())?;
         let records = self.binder.records();
         match records.read(&start.owner.container, cgroup.id) {
-            Ok(record) => record.into_iter().for_each(|record| self.learn(record)),
-            // It is bound; only reports of it will lack its name.
+            Ok(record) => {
+                let known = record.map(|record| (cgroup.id, record));
+                self.records.extend(known);
+            }
+            // It is bound all the same.
             Err(error) => log::warn!("{error}"),
         }
         Ok(Some(cgroup))
@@ -189,25 +183,6 @@ impl Daemon {
         }
         self.records
             .retain(|_, record| record.owner.container != container);
-        let records = &self.records;
-        self.rules
-            .retain(|(cgroup, _), _| records.contains_key(cgroup));
-    }
-
-    fn refusal(&mut self, event: &plugin_common::Event) {
-        let key = (event.cgroup, event.rule);
-        let reserved = policy::reserved(event.rule);
-        if reserved.is_none() && !self.rules.contains_key(&key) {
-            // The command line may have given it one since.
-            self.learn_all();
-            // Asked for once: a lost record must not cost a look at each refusal.
-            self.rules
-                .entry(key)
-                .or_insert_with(|| format!("unknown rule {}", event.rule));
-        }
-        let owner = self.records.get(&event.cgroup).map(|record| &record.owner);
-        let rule = self.rules.get(&key).map_or("", String::as_str);
-        report::refusal(event, owner, reserved.unwrap_or(rule));
     }
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
@@ -262,27 +237,7 @@ impl Daemon {
             Ok(dead) => log::info!("forgot {dead} containers whose cgroups are gone"),
             Err(error) => log::warn!("forgetting dead containers: {error}"),
         }
-        self.learn_all();
-    }
-
-    fn learn_all(&mut self) {
-        self.records.clear();
-        self.rules.clear();
-        for record in self.binder.records().all() {
-            self.learn(record);
-        }
-    }
-
-    fn learn(&mut self, record: Record) {
-        let cgroup = record.cgroup;
-        match (record.spec(), record.orders()) {
-            (Ok(spec), Ok(orders)) => {
-                let rules = orders.all_rules(spec.as_ref());
-                self.rules
-                    .extend(rules.map(|rule| ((cgroup, rule_id(rule)), rule.to_string())));
-            }
-            (Err(error), _) | (_, Err(error)) => log::warn!("{error}"),
-        }
-        self.records.insert(cgroup, record);
+        let records = self.binder.records().all().into_iter();
+        self.records = records.map(|record| (record.cgroup, record)).collect();
     }
 }

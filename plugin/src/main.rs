@@ -4,8 +4,9 @@
 mod cli;
 mod daemon;
 mod engines;
+mod events;
 mod nri;
-mod report;
+mod settings;
 
 use std::process::ExitCode;
 

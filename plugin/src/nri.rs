@@ -98,6 +98,7 @@ impl Plugin {
                 engine,
                 pod: pod.name.clone(),
                 namespace: pod.namespace.clone(),
+                image: execblock::oci::image(|key| container.annotations.get(key)).to_owned(),
             },
             // Process ids are at most 4,194,304; 0 is none.
             pid: i32::try_from(container.pid).unwrap_or(0),

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plugin_common::{Container, Hit};
+use plugin_common::{Container, Flow, Hit};
 
 use self::held::{Held, Home};
 use crate::{
@@ -90,6 +90,8 @@ pub struct Bound {
     pub record: Option<Record>,
     /// What its rules did, by [`rule_id`](crate::policy::rule_id).
     pub hits: HashMap<u32, Hit>,
+    /// What became of its events.
+    pub flow: Flow,
 }
 
 /// Binds, unbinds and collects. Opens the pins anew under the lock for each
@@ -178,6 +180,7 @@ impl Binder {
             None => Orders::default(),
         };
         let mut record = Record::new(owner, &cgroup, Some(spec), &orders);
+        record.init = init.pid.try_into().unwrap_or(0);
         let root = init
             .root
             .map_or_else(|| process_root(init.pid), Path::to_owned);
@@ -259,6 +262,7 @@ impl Binder {
         let mut record = Record::new(owner, &cgroup, spec.as_ref(), &orders);
         if let Some(before) = &before {
             record.mode.clone_from(&before.mode);
+            record.init = before.init;
         }
         if spec.is_none() && orders.is_empty() {
             if let Some(before) = &before {
@@ -337,6 +341,7 @@ impl Binder {
         for (key, hit) in maps.hits()? {
             hits.entry(key.cgroup).or_default().insert(key.rule, hit);
         }
+        let mut flows: HashMap<u64, Flow> = maps.flows()?.into_iter().collect();
         let containers = maps.containers()?.into_iter();
         Ok(containers
             .map(|(cgroup, container)| Bound {
@@ -344,6 +349,7 @@ impl Binder {
                 container,
                 record: records.remove(&cgroup),
                 hits: hits.remove(&cgroup).unwrap_or_default(),
+                flow: flows.remove(&cgroup).unwrap_or_default(),
             })
             .collect())
     }

@@ -277,8 +277,7 @@ impl Maps {
 
     /// What became of the events of each cgroup that had any.
     pub fn flows(&self) -> Result<Vec<(u64, Flow)>, MapError> {
-        let flows: HashMap<_, u64, Flow> =
-            HashMap::try_from(&self.flows).map_err(other(FLOWS))?;
+        let flows: HashMap<_, u64, Flow> = HashMap::try_from(&self.flows).map_err(other(FLOWS))?;
         flows.iter().collect::<Result<_, _>>().map_err(other(FLOWS))
     }
 

@@ -123,6 +123,9 @@ fn of_container(container: &Container, pid: u32, namespace: &str) -> Option<Foun
     if known.is_sandbox() || kind.is_some_and(|kind| kind == "sandbox") {
         return None;
     }
+    if known.owner.image.is_empty() {
+        container.image.clone_into(&mut known.owner.image);
+    }
     if known.owner.engine == "oci" {
         let docker = namespace == "moby";
         if docker { "docker" } else { "containerd" }.clone_into(&mut known.owner.engine);

@@ -53,6 +53,8 @@ fn container(dir: &Path) -> Option<Found> {
         name.trim_start_matches('/')
             .clone_into(&mut container.owner.name);
     }
+    let image = config["Config"]["Image"].as_str();
+    container.owner.image = image.unwrap_or_default().to_owned();
     "docker".clone_into(&mut container.owner.engine);
     Some(Found::new(container))
 }

@@ -117,6 +117,7 @@ mod tests {
                 engine: "containerd".into(),
                 pod: pod.to_owned(),
                 namespace: "default".into(),
+                ..Owner::default()
             },
             place: if runs {
                 Place::Cgroup("/x".into())

@@ -13,6 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Found, names, read};
 use crate::oci;
@@ -98,6 +99,12 @@ fn container(entry: &Entry, graph: &Path, run: &Path) -> Option<Found> {
     }
     if container.owner.name.is_empty() {
         container.owner.name = entry.names.first().cloned().unwrap_or_default();
+    }
+    if container.owner.image.is_empty() {
+        // Podman's and CRI-O's metadata (containers/storage) have it alike.
+        let metadata: Value = serde_json::from_str(&entry.metadata).unwrap_or_default();
+        let image = metadata["image-name"].as_str().unwrap_or_default();
+        image.clone_into(&mut container.owner.image);
     }
     if container.owner.engine == "oci" {
         // CRI-O's metadata name a pod, Podman's don't.

@@ -2,6 +2,7 @@
 
 mod change;
 mod doctor;
+mod events;
 mod groups;
 mod lint;
 mod load;
@@ -47,6 +48,7 @@ enum Command {
     Allow(change::Allow),
     Clear(change::Clear),
     Status(status::Args),
+    Events(events::Args),
     Why(why::Args),
     Lint(lint::Args),
     Groups(groups::Args),
@@ -135,6 +137,7 @@ impl Cli {
             Command::Allow(args) => change::allow(&args),
             Command::Clear(args) => change::clear(&args),
             Command::Status(args) => status::run(&args),
+            Command::Events(args) => events::run(&args),
             Command::Why(args) => why::run(&args),
             Command::Lint(args) => lint::run(&args),
             Command::Groups(args) => groups::run(&args),

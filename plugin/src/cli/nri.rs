@@ -9,7 +9,6 @@ use std::{
 use clap::Args as ClapArgs;
 use execblock::{
     bind::Binder,
-    kernel::Events,
     setup::{Options, Setup},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,8 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{FAILED, Failure, setup_failure};
 use crate::{
     daemon::{Daemon, Event},
+    events,
     nri::Plugin,
-    report,
+    settings::Settings,
 };
 
 /// Name and place under which runtimes know the plugin. Late in the order, so
@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         .map_err(setup_failure)?;
     log::info!("mechanism {}", loaded.mechanism());
     let binder = Binder::new()?;
-    let refusals = Events::open(binder.pins().dir())?;
+    events::start(&binder, Settings::read()?.journal_bytes)?;
 
     let (sender, receiver) = mpsc::channel();
     // The daemon has a thread of its own: it takes locks and writes files, and
@@ -64,10 +64,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let daemon = std::thread::Builder::new()
         .name("daemon".to_owned())
         .spawn(move || Daemon::new(binder).run(&receiver))?;
-    let refused = sender.clone();
-    std::thread::Builder::new()
-        .name("refusals".to_owned())
-        .spawn(move || report::forward(refusals, &refused))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

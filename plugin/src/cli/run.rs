@@ -26,6 +26,7 @@ use signal_hook::{
 };
 
 use super::{FAILED, Failure, MechanismArg, USAGE, setup_failure};
+use crate::events;
 
 /// What `status` shows as the engine of a command.
 const ENGINE: &str = "execblock run";
@@ -143,6 +144,7 @@ fn file_name(program: &OsString) -> String {
 /// Forgets the cgroup, unless the command left something running in it: that
 /// stays under its rules, and is collected later.
 fn finish(binder: &Binder, scratch: &Scratch, owner: &Owner) {
+    events::keep(binder);
     if scratch.is_populated() {
         log::warn!(
             "processes are left in {}, they stay under the rules",

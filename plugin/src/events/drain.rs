@@ -1,0 +1,159 @@
+//! From the ring buffer to the journal.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use execblock::{
+    bind::Binder,
+    clock,
+    kernel::{Events, MapError, Maps, PinError},
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Journal, JournalError, Report, names::Names};
+
+/// How often lost events are looked for while events come.
+const LOSSES: Duration = Duration::from_secs(1);
+
+/// Why nobody reads the ring buffer any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DrainError {
+    /// No pins, or unusable ones.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A map.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// poll(2) on the ring buffer.
+    #[error("waiting for events: {0}")]
+    Wait(std::io::Error),
+}
+
+/// The reader of the ring buffer.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    ring: Events,
+    maps: Maps,
+    names: Names,
+    journal: Journal,
+    /// Lost events that were told, by cgroup.
+    told: HashMap<u64, u64>,
+    /// What the programs have counted of them in all.
+    lost: u64,
+}
+
+impl Drain {
+    /// Waits until nobody else reads it.
+    pub(crate) fn wait(binder: &Binder, bytes: u64) -> Result<Self, DrainError> {
+        let journal = Journal::wait(binder.run_dir(), bytes)?;
+        Self::new(binder, journal)
+    }
+
+    fn new(binder: &Binder, journal: Journal) -> Result<Self, DrainError> {
+        let maps = binder.pins().open()?;
+        let told = journal.told();
+        Ok(Self {
+            ring: Events::open(binder.pins().dir())?,
+            maps,
+            names: Names::new(binder.records()),
+            journal,
+            told,
+            lost: 0,
+        })
+    }
+
+    /// Takes events as they come. Ends with the process, or where it can't go on.
+    pub(crate) fn run(mut self) -> DrainError {
+        // What was lost before is told at once.
+        let mut look = Some(Instant::now());
+        loop {
+            if self.take() {
+                look.get_or_insert_with(|| Instant::now() + LOSSES);
+            }
+            if look.is_some_and(|when| when <= Instant::now()) {
+                look = None;
+                if let Err(error) = self.losses() {
+                    return error;
+                }
+            }
+            let until = look.map(|when| when.saturating_duration_since(Instant::now()));
+            if let Err(error) = self.ready(until) {
+                return DrainError::Wait(error);
+            }
+        }
+    }
+
+    /// Takes what is there; whether there was anything. What can't be written is
+    /// lost, and said in the log; the kernel's counters have it.
+    fn take(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.ring.take() {
+            any = true;
+            let named = self.names.of(event.cgroup, event.rule);
+            let time = clock::time_of_day(event.time);
+            let report = Report::of_event(&event, named, time);
+            if let Err(error) = self.journal.write(&report) {
+                log::error!(
+                    "{error}: {}",
+                    anstream::adapter::strip_str(&super::line(&report))
+                );
+            }
+        }
+        any
+    }
+
+    /// Tells what was lost since it was told last.
+    fn losses(&mut self) -> Result<(), DrainError> {
+        let lost = self.maps.stats()?.events_lost;
+        if lost == self.lost {
+            return Ok(());
+        }
+        self.lost = lost;
+        let flows = self.maps.flows()?;
+        for (cgroup, flow) in &flows {
+            let told = self.told.get(cgroup).copied().unwrap_or(0);
+            // Less than before: it was forgotten and bound anew.
+            let new = flow.lost.checked_sub(told).unwrap_or(flow.lost);
+            if new != 0 {
+                let owner = self.names.owner(*cgroup);
+                let now = SystemTime::now();
+                let report = Report::of_loss(*cgroup, owner, new, flow.lost, now);
+                self.journal.write(&report)?;
+            }
+        }
+        self.told = flows
+            .into_iter()
+            .filter(|(_, flow)| flow.lost != 0)
+            .map(|(cgroup, flow)| (cgroup, flow.lost))
+            .collect();
+        self.journal.set_told(&self.told)?;
+        Ok(())
+    }
+
+    fn ready(&self, until: Option<Duration>) -> std::io::Result<()> {
+        let until = until.map(|until| Timespec {
+            tv_sec: until.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: until.subsec_nanos().into(),
+        });
+        let mut ready = [PollFd::new(&self.ring, PollFlags::IN)];
+        match poll(&mut ready, until.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Takes what is there, unless another process reads it anyway.
+pub(crate) fn drain_once(binder: &Binder, bytes: u64) -> Result<(), DrainError> {
+    let Some(journal) = Journal::unless_held(binder.run_dir(), bytes)? else {
+        return Ok(());
+    };
+    let mut drain = Drain::new(binder, journal)?;
+    drain.take();
+    drain.losses()
+}

@@ -1,0 +1,63 @@
+//! The daemon's part: it takes the events out of the kernel, and logs what comes
+//! into the journal, whoever wrote it there.
+
+use std::{io, thread};
+
+use execblock::bind::Binder;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::{Drain, JournalError, Report, Tail, What};
+
+/// Starts both. Events that come before this returns are logged too.
+pub(crate) fn start(binder: &Binder, bytes: u64) -> Result<(), StartError> {
+    let mut tail = Tail::from_now(binder.run_dir())?;
+    let follow = move || {
+        if let Err(error) = follow(&mut tail) {
+            log::error!("refusals are no longer logged: {error}");
+        }
+    };
+    let binder = binder.clone();
+    let drain = move || match Drain::wait(&binder, bytes) {
+        Ok(drain) => log::error!("events are no longer taken: {}", drain.run()),
+        Err(error) => log::error!("no events are taken: {error}"),
+    };
+    let named = |name: &str| thread::Builder::new().name(name.to_owned());
+    named("refusals").spawn(follow)?;
+    named("drain").spawn(drain)?;
+    Ok(())
+}
+
+/// Why it could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A thread.
+    #[error("starting a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+fn follow(tail: &mut Tail) -> Result<(), StartError> {
+    loop {
+        for line in tail.lines()? {
+            // A line that was cut short by the death of whoever wrote it is passed
+            // over; the kernel has counted what it told.
+            if let Ok(report) = serde_json::from_str::<Report>(&line) {
+                log(&report);
+            }
+        }
+        let mut ready = [PollFd::from_borrowed_fd(tail.watch(), PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut ready, None)).map_err(io::Error::from)?;
+        tail.heard();
+    }
+}
+
+fn log(report: &Report) {
+    let line = super::line(report);
+    let line = anstream::adapter::strip_str(&line);
+    match report.what {
+        What::Exec(_) => log::info!("{line}"),
+        What::Moved(_) | What::Lost { .. } => log::warn!("{line}"),
+    }
+}

@@ -1,0 +1,28 @@
+//! What was refused: from the kernel's ring buffer to the journal, and from the
+//! journal to whoever reads it.
+//!
+//! The ring buffer has one reader at a time, whoever holds the journal's lock: the
+//! daemon, or else one of the `execblock events`. All others read the journal.
+
+mod drain;
+mod journal;
+mod log;
+mod names;
+mod report;
+mod text;
+
+pub(crate) use drain::{Drain, DrainError, drain_once};
+pub(crate) use journal::{BYTES_DEFAULT, Journal, JournalError, Tail};
+pub(crate) use log::start;
+pub(crate) use report::{Report, What};
+pub(crate) use text::line;
+
+use execblock::bind::Binder;
+
+/// Takes what is there, before what it is about is forgotten. Open: what can't be
+/// kept is in the kernel's counters.
+pub(crate) fn keep(binder: &Binder) {
+    if let Err(error) = drain_once(binder, BYTES_DEFAULT) {
+        ::log::debug!("events are not kept: {error}");
+    }
+}

@@ -14,6 +14,8 @@ macro_rules! ensure {
     };
 }
 
+#[path = "native/events.rs"]
+mod events;
 #[path = "native/limits.rs"]
 mod limits;
 #[path = "native/site.rs"]
@@ -70,6 +72,10 @@ const CASES: &[Case] = &[
     ("rule_ends_by_itself", rule_ends_by_itself),
     ("change_leaves_no_gap", change_leaves_no_gap),
     ("command_is_in_the_status", command_is_in_the_status),
+    ("events_outlive_the_command", events::outlive_the_command),
+    ("events_forge_nothing", events::forge_nothing),
+    ("events_have_many_readers", events::have_many_readers),
+    ("events_end_with_their_pipe", events::end_with_their_pipe),
     ("a_thousand_rules_hold", limits::a_thousand_rules_hold),
     (
         "no_depth_escapes_a_directory",

@@ -5,6 +5,7 @@ mod cri;
 mod doctor;
 mod engine;
 pub(crate) mod evasion;
+mod events;
 mod kernel;
 mod mechanism;
 mod orders;
@@ -58,6 +59,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(rules::cases());
         cases.extend(cli::cases());
         cases.extend(orders::cases(machine));
+        cases.extend(events::cases(machine));
         cases.extend(why::cases(machine));
         cases.extend(pins::cases(machine));
         if machine.has_nri() {

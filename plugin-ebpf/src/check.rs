@@ -54,7 +54,7 @@ pub fn level(bprm: &Bprm, mechanism: u32) -> bool {
             requested: bprm.filename(),
             user: false,
             resolved: file.name().0,
-            argument: Task::first_argument(),
+            argument: report::called_as(),
         },
     )
 }
@@ -103,7 +103,7 @@ pub fn syscall(address: u64) -> bool {
             requested: address,
             user: true,
             resolved: 0,
-            argument: Task::first_argument(),
+            argument: report::called_as(),
         },
     )
 }
@@ -441,11 +441,15 @@ impl<'a> Case<'a> {
         }
         let how = if asked.user { USER } else { 0 }
             | if refused { 0 } else { AUDITED }
-            | if mechanism == MECHANISM_SIGNAL { BEHIND } else { 0 };
+            | if mechanism == MECHANISM_SIGNAL {
+                BEHIND
+            } else {
+                0
+            };
         if report::is_told(u64::from(rule), asked.requested, how) != 0 {
             return refused;
         }
-        report::hit(self.found.cgroup, rule);
+        report::hit(self.found.cgroup, u64::from(rule));
         report::event(&Told {
             cgroup: self.found.cgroup,
             policy: self.found.container.policy,

@@ -4,7 +4,7 @@
 //! namespaces, comm or exe_file, which a process can change.
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use plugin_common::{CGROUP_ROOT, Config, Container, LEVEL_MAX, Tag};
+use plugin_common::{CGROUP_ROOT, Config, Container, LEVEL_MAX};
 
 use crate::{
     field::Task,
@@ -27,8 +27,7 @@ pub struct Found {
 pub fn tagged(mechanism: u32) -> Option<Found> {
     let task = Task::current();
     if let Some(found) = current() {
-        let mut new = tag(found.cgroup, 0);
-        match TAGS.get_or_insert(&task, &mut new) {
+        match TAGS.get_or_insert(&task) {
             Some(tag) => {
                 if tag.cgroup != found.cgroup {
                     tag.cgroup = found.cgroup;
@@ -54,30 +53,19 @@ pub fn tagged(mechanism: u32) -> Option<Found> {
     })
 }
 
-/// A tag of a process of which nothing was told yet.
-#[inline(always)]
-fn tag(cgroup: u64, reported: u64) -> Tag {
-    Tag {
-        cgroup,
-        reported,
-        told_at: 0,
-        rule: 0,
-        first: 0,
-        last: 0,
-        audited: [0; 2],
-        reserved: 0,
-    }
-}
-
 /// A new task has its parent's tag.
 #[inline(always)]
 pub fn inherit(task: &Task) {
-    if let Some(of_parent) = TAGS.get(&Task::current()) {
-        let mut new = tag(of_parent.cgroup, of_parent.reported);
-        if TAGS.get_or_insert(task, &mut new).is_none() {
-            // Without memory for it, which fails open, the child is free outside.
-            report::count(|stats| &mut stats.untagged);
+    let Some(parents) = TAGS.get(&Task::current()) else {
+        return;
+    };
+    match TAGS.get_or_insert(task) {
+        Some(tag) => {
+            tag.cgroup = parents.cgroup;
+            tag.reported = parents.reported;
         }
+        // Without memory for it, which fails open, the child is free outside.
+        None => report::count(|stats| &mut stats.untagged),
     }
 }
 

@@ -375,18 +375,10 @@ impl Task {
         asked.is_some() && asked == number(mm, constant(&MM_EXE_FILE))
     }
 
-    /// Thread group id of its parent, whose command name is read too; 0 where it
-    /// has none.
+    /// Address of its parent.
     #[inline(always)]
-    pub fn parent(&self, comm: &mut [u8; COMM_CAPACITY]) -> u32 {
-        let Some(parent) = number(self.0, constant(&TASK_PARENT)) else {
-            return 0;
-        };
-        let _len = kernel_string(comm, parent + constant(&TASK_COMM) as u64);
-        match probe32(parent + constant(&TASK_TGID) as u64) {
-            Some(id) => id,
-            None => 0,
-        }
+    pub fn parent(&self) -> Option<u64> {
+        number(self.0, constant(&TASK_PARENT))
     }
 
     /// Its thread group id in its own pid namespace.
@@ -450,6 +442,23 @@ impl Task {
             return None;
         }
         Some(load(mm, constant(&MM_ARG_START)))
+    }
+}
+
+/// Thread group id of the task at an address; 0 where there is none.
+#[inline(always)]
+pub fn id(task: u64) -> u32 {
+    match probe32(task + constant(&TASK_TGID) as u64) {
+        Some(id) => id,
+        None => 0,
+    }
+}
+
+/// Command name of the task at an address; empty where there is none.
+#[inline(always)]
+pub fn comm(to: &mut [u8; COMM_CAPACITY], task: u64) {
+    if kernel_string(to, task + constant(&TASK_COMM) as u64).is_none() {
+        to[0] = 0;
     }
 }
 

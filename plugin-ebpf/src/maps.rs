@@ -128,14 +128,14 @@ impl Tags {
     /// The tag of a task, if it has one.
     #[inline(always)]
     pub fn get(&self, task: &Task) -> Option<&mut Tag> {
-        self.storage(task, ptr::null_mut(), 0)
+        self.storage(task, 0)
     }
 
-    /// The tag of a task, a new one with this content if it had none. `None`
-    /// where the kernel has no memory.
+    /// The tag of a task, a new one of zeros if it had none. `None` where the
+    /// kernel has no memory.
     #[inline(always)]
-    pub fn get_or_insert(&self, task: &Task, tag: &mut Tag) -> Option<&mut Tag> {
-        self.storage(task, tag, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    pub fn get_or_insert(&self, task: &Task) -> Option<&mut Tag> {
+        self.storage(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
     }
 
     #[inline(always)]
@@ -143,11 +143,11 @@ impl Tags {
         clippy::mut_from_ref,
         reason = "a word each, read and written as a whole by whoever comes"
     )]
-    fn storage(&self, task: &Task, tag: *mut Tag, flags: u64) -> Option<&mut Tag> {
+    fn storage(&self, task: &Task, flags: u64) -> Option<&mut Tag> {
         // SAFETY: the task is one that the verifier knows; the value that comes
         // back lives as long as the program runs.
         unsafe {
-            bpf_task_storage_get(self.as_ptr(), task.as_ptr().cast(), tag.cast(), flags)
+            bpf_task_storage_get(self.as_ptr(), task.as_ptr().cast(), ptr::null_mut(), flags)
                 .cast::<Tag>()
                 .as_mut()
         }

@@ -45,11 +45,15 @@ fn now() -> u64 {
 }
 
 /// Counts what a rule did in a container.
-#[inline(always)]
-pub fn hit(cgroup: u64, rule: u32) {
+///
+/// A global function, as those of [`lookup`](crate::lookup): keys and new values
+/// are on a stack of their own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hit(cgroup: u64, rule: u64) -> u64 {
     let key = HitKey {
         cgroup,
-        rule,
+        rule: rule as u32,
         reserved: 0,
     };
     let now = now();
@@ -67,6 +71,7 @@ pub fn hit(cgroup: u64, rule: u32) {
         },
         None => count(|stats| &mut stats.hits_lost),
     }
+    0
 }
 
 /// The name that matched, read again for the report.
@@ -108,7 +113,7 @@ pub struct Told {
 /// Says once that a process left its cgroup.
 #[inline(always)]
 pub fn moved(cgroup: u64, policy: u32, mechanism: u32) {
-    hit(cgroup, RULE_MOVED);
+    hit(cgroup, u64::from(RULE_MOVED));
     event(&Told {
         cgroup,
         policy,
@@ -181,7 +186,13 @@ fn hash(address: u64, how: u64) -> u32 {
     let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
     for index in 0..WORDS {
         // SAFETY: within the array. Volatile, as in `empty_key`.
-        unsafe { words.as_mut_ptr().cast::<u64>().add(index).write_volatile(0) };
+        unsafe {
+            words
+                .as_mut_ptr()
+                .cast::<u64>()
+                .add(index)
+                .write_volatile(0)
+        };
     }
     // SAFETY: every word was written, and a word is eight bytes.
     let bytes = unsafe { &mut *words.as_mut_ptr().cast::<[u8; WORDS * size_of::<u64>()]>() };
@@ -215,9 +226,37 @@ pub extern "C" fn container_pid() -> u64 {
     u64::from(Task::current().own_pid().unwrap_or(0))
 }
 
-/// Whose events they are.
-#[inline(always)]
-fn flow(cgroup: u64) -> Option<&'static mut Flow> {
+/// Address of the first argument of the exec under way, 0 where that can't be told.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn called_as() -> u64 {
+    Task::first_argument()
+}
+
+/// Address of the parent of the current process.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn parent() -> u64 {
+    Task::current().parent().unwrap_or(0)
+}
+
+/// 1 where there is more of a string behind its first [`NAME_MAX`] bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn goes_on(address: u64, how: u64) -> u64 {
+    let behind = address + NAME_MAX as u64;
+    let byte = if how & USER != 0 {
+        field::user_byte(behind)
+    } else {
+        field::kernel_byte(behind)
+    };
+    u64::from(byte != Some(0))
+}
+
+/// Makes room for the flow of a cgroup that has none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_flow(cgroup: u64) -> u64 {
     if FLOWS.get_ptr_mut(&cgroup).is_none() {
         let new = Flow {
             sent: 0,
@@ -228,10 +267,15 @@ fn flow(cgroup: u64) -> Option<&'static mut Flow> {
         // Another CPU may have made it meanwhile, which is as good.
         let _made = FLOWS.insert(&cgroup, &new, u64::from(BPF_NOEXIST));
     }
+    0
+}
+
+/// Whose events they are.
+#[inline(always)]
+fn flow(cgroup: u64) -> Option<&'static mut Flow> {
+    begin_flow(cgroup);
     // SAFETY: the map's value is a valid Flow.
-    FLOWS
-        .get_ptr_mut(&cgroup)
-        .map(|flow| unsafe { &mut *flow })
+    FLOWS.get_ptr_mut(&cgroup).map(|flow| unsafe { &mut *flow })
 }
 
 /// Whether the container may send one more. Two CPUs may begin a window at a time,
@@ -279,7 +323,6 @@ pub fn event(told: &Told) {
 /// `to` has room for an event.
 #[inline(always)]
 unsafe fn fill(to: *mut Event, told: &Told) {
-    let task = Task::current();
     let Told { name, asked, .. } = told;
     // SAFETY: as the caller says; the helpers get the size of what they fill.
     unsafe {
@@ -297,28 +340,19 @@ unsafe fn fill(to: *mut Event, told: &Told) {
         (*to).outside = u32::from(told.outside);
         let comm = &raw mut (*to).comm;
         bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
-        (*to).parent = task.parent(&mut (*to).parent_comm);
+        let parent = parent();
+        (*to).parent = field::id(parent);
+        field::comm(&mut (*to).parent_comm, parent);
         (*to).name_len = string(&mut (*to).name, name.address, name.user);
         (*to).requested_len = string(&mut (*to).requested, asked.requested, asked.user);
-        (*to).cut = u32::from(is_cut(&told.asked, (*to).requested_len));
+        (*to).cut = if (*to).requested_len < NAME_MAX as u32 {
+            0
+        } else {
+            goes_on(asked.requested, if asked.user { USER } else { 0 }) as u32
+        };
         (*to).resolved_len = string(&mut (*to).resolved, asked.resolved, false);
         (*to).argument_len = string(&mut (*to).argument, asked.argument, true);
     }
-}
-
-/// Whether there is more behind the longest beginning of what was requested.
-#[inline(always)]
-fn is_cut(asked: &Asked, len: u32) -> bool {
-    if len < NAME_MAX as u32 {
-        return false;
-    }
-    let behind = asked.requested + NAME_MAX as u64;
-    let byte = if asked.user {
-        field::user_byte(behind)
-    } else {
-        field::kernel_byte(behind)
-    };
-    byte != Some(0)
 }
 
 /// Reads a string for a report; the length, 0 where it can't be read.

@@ -26,7 +26,7 @@ pub use rule::{
     RuleKey, RuleValue,
 };
 pub use stats::{Flow, Hit, HitKey, Stats};
-pub use tag::Tag;
+pub use tag::{Tag, Told};
 
 /// Version of everything in this crate; stands in [`Config::abi`].
 pub const ABI: u32 = 4;
@@ -57,6 +57,9 @@ pub const GLOBS_DEFAULT: u32 = RULES_DEFAULT / 4;
 
 /// Pairs of a container and a rule that are counted apart.
 pub const HITS_DEFAULT: u32 = 16_384;
+
+/// Threads of which it is known what was told of them last.
+pub const TOLD_DEFAULT: u32 = 1024;
 
 /// Bytes of the ring buffer for events: a power of two and of pages.
 pub const EVENTS_BYTES: u32 = 512 * 1024;
@@ -196,5 +199,6 @@ const _LAYOUT: () = {
     let strings = 2 * COMM_CAPACITY + 3 * NAME_CAPACITY + ARGUMENT_CAPACITY;
     assert!(size_of::<Event>() == 2 * 8 + 16 * 4 + strings);
     assert!(size_of::<Flow>() == 4 * 8);
-    assert!(size_of::<Tag>() == 3 * 8 + 6 * 4);
+    assert!(size_of::<Tag>() == 2 * 8);
+    assert!(size_of::<Told>() == 8 + 6 * 4);
 };

@@ -14,7 +14,7 @@ use crate::{
     drift,
     field::{self, Bprm, File, Mapping, Origin, Place, Task},
     lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
-    report::{self, AUDITED, Asked, BEHIND, Name, Told},
+    report::{self, AUDITED, Asked, BEHIND, Name, Report},
 };
 
 /// Kinds that compare a name.
@@ -450,7 +450,7 @@ impl<'a> Case<'a> {
             return refused;
         }
         report::hit(self.found.cgroup, u64::from(rule));
-        report::event(&Told {
+        report::event(&Report {
             cgroup: self.found.cgroup,
             policy: self.found.container.policy,
             rule,

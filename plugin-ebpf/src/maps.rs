@@ -5,13 +5,14 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type},
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     helpers::generated::{bpf_map_lookup_elem, bpf_task_storage_get},
     macros::btf_map,
 };
 use plugin_common::{
     CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT, GlobKey,
-    HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats, Tag,
+    HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats, TOLD_DEFAULT, Tag,
+    Told,
 };
 
 use crate::field::Task;
@@ -51,6 +52,10 @@ pub static HITS: HashMap<HitKey, Hit, { HITS_DEFAULT as usize }, ON_DEMAND> = Ha
 /// Cgroup id → what became of its events. As `hits`.
 #[btf_map(name = "flows")]
 pub static FLOWS: HashMap<u64, Flow, { CONTAINERS_DEFAULT as usize }, ON_DEMAND> = HashMap::new();
+
+/// What was told of a thread last. Only the programs use it.
+#[btf_map(name = "told")]
+pub static TOLD: LruHashMap<u64, Told, { TOLD_DEFAULT as usize }> = LruHashMap::new();
 
 /// Refusals on their way to user space.
 #[btf_map(name = "events")]

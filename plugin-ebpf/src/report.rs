@@ -14,13 +14,13 @@ use aya_ebpf::{
 };
 use plugin_common::{
     DENIAL_WINDOW, EVENTS_BURST, EVENTS_WINDOW, Event, Flow, Hit, HitKey, NAME_MAX, RULE_MOVED,
-    Source, Stats,
+    Source, Stats, Told,
 };
 
 use crate::{
     field::{self, Task},
     lookup::USER,
-    maps::{EVENTS, FLOWS, HITS, STATS, TAGS},
+    maps::{EVENTS, FLOWS, HITS, STATS, TOLD},
 };
 
 /// Adds one to a counter. Atomic, since the programs are preemptible.
@@ -99,7 +99,7 @@ pub struct Asked {
 }
 
 /// What is told about a verdict.
-pub struct Told {
+pub struct Report {
     pub cgroup: u64,
     pub policy: u32,
     pub rule: u32,
@@ -114,7 +114,7 @@ pub struct Told {
 #[inline(always)]
 pub fn moved(cgroup: u64, policy: u32, mechanism: u32) {
     hit(cgroup, u64::from(RULE_MOVED));
-    event(&Told {
+    event(&Report {
         cgroup,
         policy,
         rule: RULE_MOVED,
@@ -149,28 +149,43 @@ pub const BEHIND: u64 = 4;
 #[inline(never)]
 pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
     let rule = rule as u32;
-    let Some(tag) = TAGS.get(&Task::current()) else {
+    let thread = bpf_get_current_pid_tgid();
+    if TOLD.get_ptr_mut(&thread).is_none() {
+        let new = Told {
+            at: 0,
+            rule: 0,
+            first: 0,
+            last: 0,
+            audited: [0; 2],
+            reserved: 0,
+        };
+        // Nobody else makes it: the thread is this one.
+        let _made = TOLD.insert(&thread, &new, 0);
+    }
+    let Some(told) = TOLD.get_ptr_mut(&thread) else {
         return 0;
     };
+    // SAFETY: the map's value is a valid Told, and only its own thread's.
+    let told = unsafe { &mut *told };
     let now = now();
-    let lately = now - tag.told_at < DENIAL_WINDOW;
+    let lately = now - told.at < DENIAL_WINDOW;
     if how & AUDITED != 0 {
-        let told = tag.audited[0] == rule || tag.audited[1] == rule;
+        let known = told.audited[0] == rule || told.audited[1] == rule;
         if how & BEHIND == 0 {
-            tag.audited = [rule, tag.audited[0]];
-            tag.told_at = now;
+            told.audited = [rule, told.audited[0]];
+            told.at = now;
             return 0;
         }
-        tag.audited = [0; 2];
-        return u64::from(told && lately);
+        told.audited = [0; 2];
+        return u64::from(known && lately);
     }
     let hash = hash(requested, how);
-    let again = tag.rule == rule && lately && hash != tag.first && hash != tag.last;
-    tag.last = hash;
+    let again = told.rule == rule && lately && hash != told.first && hash != told.last;
+    told.last = hash;
     if !again {
-        tag.rule = rule;
-        tag.first = hash;
-        tag.told_at = now;
+        told.rule = rule;
+        told.first = hash;
+        told.at = now;
     }
     u64::from(again)
 }
@@ -293,7 +308,7 @@ fn admits(flow: &mut Flow) -> bool {
 
 /// Sends an event, or counts its loss.
 #[inline(always)]
-pub fn event(told: &Told) {
+pub fn event(told: &Report) {
     let mut flow = flow(told.cgroup);
     // Without room for its flow nobody is held back, and the sum is counted.
     let admitted = match &mut flow {
@@ -322,8 +337,8 @@ pub fn event(told: &Told) {
 ///
 /// `to` has room for an event.
 #[inline(always)]
-unsafe fn fill(to: *mut Event, told: &Told) {
-    let Told { name, asked, .. } = told;
+unsafe fn fill(to: *mut Event, told: &Report) {
+    let Report { name, asked, .. } = told;
     // SAFETY: as the caller says; the helpers get the size of what they fill.
     unsafe {
         (*to).time = now();

@@ -79,8 +79,10 @@ fn relocated(
     let mut known = Vec::with_capacity(declared.len());
     for (name, map) in &declared {
         let constants = match ebpf.map(name) {
-            // Constants, and the storage in tasks.
-            Some(Map::Array(data) | Map::Unsupported(data)) => Some(data.fd().as_fd()),
+            // Constants, and what only programs use.
+            Some(Map::Array(data) | Map::LruHashMap(data) | Map::Unsupported(data)) => {
+                Some(data.fd().as_fd())
+            }
             _ => None,
         };
         let fd = maps

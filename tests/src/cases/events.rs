@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -212,7 +212,7 @@ fn refused() -> Result<u64> {
 
 /// A container that tries a denied program in a loop, beside one that does so now and then.
 fn flood(mechanism: Mechanism) -> Result<()> {
-    const TIMES: u64 = 20_000;
+    const TIMES: u64 = 10_000;
     const QUIET: u64 = 20;
     execblock::loaded(mechanism)?;
     let again = Path::new("/payload/helpers/again");
@@ -246,8 +246,12 @@ fn flood(mechanism: Mechanism) -> Result<()> {
             .iter()
             .filter(|event| event["event"] == "exec")
             .count() as u64;
-        Ok((sent + lost == TIMES).then_some((sent, lost)))
-    })?;
+        if sent + lost != TIMES {
+            bail!("{sent} events and {lost} lost of {TIMES} attempts");
+        }
+        Ok(Some((sent, lost)))
+    })
+    .inspect_err(|_| READER.show_log())?;
     READER.stop(Signal::INT)?;
     let (sent, lost) = told;
     let of_quiet = quiet.events()?;

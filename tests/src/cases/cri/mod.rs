@@ -1,5 +1,6 @@
 //! Pods on the userland's containerd, with the daemon as its NRI plugin.
 
+mod events;
 mod invalid;
 mod lifecycle;
 mod lists;
@@ -33,20 +34,24 @@ const LOGS: &str = "/run/vmtest/pods";
 /// A container that stays.
 const IDLE: &[&str] = &["/bin/sleep", "1000000"];
 
-/// What depends on the kernel runs everywhere; the rest once for each containerd.
+/// What depends on the kernel runs everywhere, what depends on the runtime once for each
+/// containerd, and what is the same for all of them once.
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let mut cases = vec![Case::slow("cri/without-execblock", |_| without_execblock())];
     cases.extend(refusal::core());
-    if matches!(
-        (machine.kernel, machine.userland.as_str()),
-        (Kernel::V6_12, "trixie") | (Kernel::V7_3, "forky")
-    ) {
+    let newest = (Kernel::V7_3, "forky");
+    let usual = (Kernel::V6_12, "trixie");
+    let here = (machine.kernel, machine.userland.as_str());
+    if here == usual || here == newest {
+        cases.extend(events::cases());
+        cases.extend(lifecycle::cases());
+        cases.extend(lists::cases());
+    }
+    if here == usual {
         cases.extend(refusal::cases());
         cases.extend(invalid::cases());
-        cases.extend(lifecycle::cases());
         cases.extend(timing::cases());
         cases.extend(why::cases());
-        cases.extend(lists::cases());
         cases.push(Case::slow("cri/demo", |_| demo()));
     }
     cases

@@ -1,0 +1,67 @@
+//! What is told of a pod: whose refusal it was, and how the process came into the container.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Engine, LIMIT};
+use crate::cases::Case;
+use crate::execblock::{self, PLUGIN};
+use crate::process::{self, LogFile};
+use crate::protocol;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![Case::slow("cri/events", |_| events())]
+}
+
+fn events() -> Result<()> {
+    let engine = Engine::with_plugin()?;
+    let mut log = LogFile::from_here(&PLUGIN.log_path());
+    let pod = engine.pod("told", &[("execblock/deny", "whoami")])?;
+    let first = &["sh", "-c", "/bin/whoami; sleep 1000000"];
+    let container = pod.start("app", first, &[])?;
+    container.refuses(&["sh", "-c", "/bin/whoami; exit 1"])?;
+    let logged = log.wait_for(LIMIT, "the refusal in the daemon's log", |line| {
+        line.contains("exec session")
+    })?;
+    protocol::note(logged);
+    let told = process::until(LIMIT, "both events", || {
+        let told = of_container(&container.id)?;
+        Ok((told.len() == 2).then_some(told))
+    })?;
+    for (event, session) in told.iter().zip(["entrypoint", "exec"]) {
+        protocol::note(event);
+        for (field, expected) in [
+            ("session", session),
+            ("container", &container.id),
+            ("name", "app"),
+            ("engine", "containerd"),
+            ("pod", "told"),
+            ("namespace", "default"),
+            ("rule", "whoami"),
+            ("origin", "annotation"),
+            ("argv0", "/bin/whoami"),
+            ("parent_program", "sh"),
+        ] {
+            ensure!(
+                event[field] == expected,
+                "{field}, expected {expected}: {event}"
+            );
+        }
+        let image = event["image"].as_str().context("no image")?;
+        ensure!(!image.is_empty(), "{event}");
+        let inside = event["container_pid"].as_u64().context("no pid")?;
+        ensure!(inside > 1 && event["pid"] != inside, "{event}");
+    }
+    // It is still told when the container is gone.
+    container.remove()?;
+    ensure!(of_container("told")? == told, "{:?}", of_container("told")?);
+    let text = execblock::run(&["events", "--container", "default/told"])?.success()?;
+    ensure!(text.stdout.lines().count() == 2, "{}", text.stdout);
+    Ok(())
+}
+
+fn of_container(query: &str) -> Result<Vec<Value>> {
+    let output = execblock::run(&["events", "-o", "json", "--container", query])?.success()?;
+    let lines = output.stdout.lines().map(serde_json::from_str);
+    Ok(lines.collect::<Result<_, _>>()?)
+}

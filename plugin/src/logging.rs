@@ -53,7 +53,7 @@ pub(crate) fn start(format: Format, level: &str) {
 
 /// Says why the process ends, also where the log would not say it.
 pub(crate) fn last_words(message: &str) {
-    if STARTED.get() == Some(&Format::Json) {
+    if STARTED.get() == Some(&Format::Json) && log::log_enabled!(Level::Error) {
         log::error!("{message}");
         return;
     }

@@ -125,6 +125,17 @@ pub struct TextError {
     pub problem: String,
 }
 
+impl TextError {
+    /// What is wrong with what begins at a byte of `text`.
+    #[must_use]
+    pub fn at(text: &str, byte: usize, problem: impl Into<String>) -> Self {
+        Self {
+            line: line_of(text, byte),
+            problem: problem.into(),
+        }
+    }
+}
+
 /// Reads a profile.
 ///
 /// # Errors
@@ -209,10 +220,16 @@ fn says_nothing(layer: &Layer, profiles: &[String]) -> bool {
     *layer == nothing && profiles.is_empty()
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, TextError> {
-    toml::from_str(text).map_err(|error| TextError {
-        line: line_of(text, error.span().map_or(0, |span| span.start)),
-        problem: error.message().to_owned(),
+/// Reads a text as whatever its reader makes of it: tables of the node's
+/// `config.toml` that are not this crate's, for one.
+///
+/// # Errors
+///
+/// The first line that is not understood.
+pub fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, TextError> {
+    toml::from_str(text).map_err(|error| {
+        let byte = error.span().map_or(0, |span| span.start);
+        TextError::at(text, byte, error.message())
     })
 }
 
@@ -245,6 +262,15 @@ struct RawConfig {
     /// The runtime wrapper's own part of the file, which it reads itself.
     #[serde(default, rename = "wrapper")]
     _wrapper: Option<IgnoredAny>,
+    // The daemon's own: what is wrong there must not refuse a container.
+    #[serde(default, rename = "log")]
+    _log: Option<IgnoredAny>,
+    #[serde(default, rename = "metrics")]
+    _metrics: Option<IgnoredAny>,
+    #[serde(default, rename = "events")]
+    _events: Option<IgnoredAny>,
+    #[serde(default, rename = "kubernetes")]
+    _kubernetes: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

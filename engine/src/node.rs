@@ -179,14 +179,31 @@ impl Node {
     ///
     /// Where it is there and can't be followed.
     pub fn config(&self) -> Result<Option<NodeConfig>, FileError> {
-        let path = self.config_path();
-        let Some(text) = trusted::read(&path, self.owner)? else {
+        let Some(text) = self.config_text()? else {
             return Ok(None);
         };
-        let config = config::parse_config(&text);
-        config
+        config::parse_config(&text)
             .map(Some)
-            .map_err(|source| FileError::Text { path, source })
+            .map_err(|source| self.not_understood(source))
+    }
+
+    /// The text of the node's configuration, for whoever has tables of its own in
+    /// it; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be read, or is not to be trusted.
+    pub fn config_text(&self) -> Result<Option<String>, FileError> {
+        Ok(trusted::read(&self.config_path(), self.owner)?)
+    }
+
+    /// The error of somebody who did not understand that text.
+    #[must_use]
+    pub fn not_understood(&self, source: TextError) -> FileError {
+        FileError::Text {
+            path: self.config_path(),
+            source,
+        }
     }
 
     fn config_path(&self) -> PathBuf {

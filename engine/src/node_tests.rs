@@ -149,6 +149,14 @@ fn the_wrappers_part_of_the_file_is_no_defaults() {
 }
 
 #[test]
+fn the_daemons_part_of_the_file_is_no_defaults() {
+    let daemons = "[log]\nformat = 1\n[metrics]\nlissten = true\n[events]\n[kubernetes]\n";
+    let (_dir, node) = node(&[("config.toml", daemons)]);
+    assert_eq!(denied(ask(&node, "", &[(DENY, "id")]).unwrap()), ["id"]);
+    assert_eq!(node.config_text().unwrap().as_deref(), Some(daemons));
+}
+
+#[test]
 fn no_default_admits_what_anothers_drift_refuses() {
     let both = "[[default]]\nname = \"a\"\ndrift = \"deny\"\n\
                 [[default]]\nname = \"b\"\nallow = [\"/data/\"]\n";

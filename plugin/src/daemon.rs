@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::mpsc::Receiver,
+    sync::{Arc, mpsc::Receiver},
     time::Instant,
 };
 
@@ -17,6 +17,8 @@ use execblock::{
     site::Namespaces,
 };
 use tokio::sync::oneshot;
+
+use crate::metrics::{Metrics, Unprotected};
 
 /// A container that is about to start, or was found running.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) enum Event {
         known: HashSet<String>,
         reply: oneshot::Sender<()>,
     },
+    /// Is anybody there?
+    Ping { reply: oneshot::Sender<()> },
     /// The end.
     Stop,
 }
@@ -63,13 +67,21 @@ pub(crate) struct Daemon {
     binder: Binder,
     /// What is bound, by cgroup.
     records: HashMap<u64, Record>,
+    /// Containers that run without their rules.
+    unprotected: Unprotected,
+    metrics: Arc<Metrics>,
 }
 
+/// The runtime that starts a container although the plugin refused it.
+const GOES_ON: &str = "cri-o";
+
 impl Daemon {
-    pub(crate) fn new(binder: Binder) -> Self {
+    pub(crate) fn new(binder: Binder, metrics: Arc<Metrics>) -> Self {
         let mut daemon = Self {
             binder,
             records: HashMap::new(),
+            unprotected: Unprotected::new(&metrics),
+            metrics,
         };
         // What ended while no daemon ran.
         daemon.collect();
@@ -97,6 +109,8 @@ impl Daemon {
                     self.synchronize(&starts, &known);
                     reply.send(()).ok();
                 }
+                // Whoever asked may have gone.
+                Event::Ping { reply } => drop(reply.send(())),
                 Event::Stop => return,
             }
         }
@@ -105,7 +119,18 @@ impl Daemon {
     /// Fails closed: an error refuses the container.
     fn start(&mut self, start: &Start) -> Result<(), String> {
         let began = Instant::now();
-        match self.bind(start) {
+        let bound = self.bind(start);
+        if !matches!(bound, Ok(None)) {
+            self.metrics
+                .bind_seconds
+                .observe(began.elapsed().as_secs_f64());
+        }
+        if bound.is_err() && start.owner.engine == GOES_ON {
+            self.unprotected.add(&start.owner.container);
+        } else {
+            self.unprotected.remove(&start.owner.container);
+        }
+        match bound {
             Ok(None) => Ok(()),
             Ok(Some(cgroup)) => {
                 log::info!(
@@ -118,6 +143,7 @@ impl Daemon {
                 Ok(())
             }
             Err(reason) => {
+                self.metrics.bind_refused.inc();
                 log::error!("refused {}: {reason}", start.owner.describe());
                 Err(format!(
                     "execblock refused {}: {reason}",
@@ -172,6 +198,8 @@ impl Daemon {
     /// An entry that can't be removed stays until it is collected: that fails
     /// closed.
     fn remove(&mut self, container: &str) {
+        // It does not run any more.
+        self.unprotected.remove(container);
         match self.binder.unbind_container(container) {
             Ok(Unbound::Done) => log::info!("unbound container {container}"),
             Ok(Unbound::Unknown) => {}
@@ -187,13 +215,20 @@ impl Daemon {
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
         self.collect();
+        self.unprotected.keep(known);
         let (mut late, mut unprotected) = (0, 0);
         for start in starts {
             let bound = self
                 .records
                 .values()
                 .any(|record| record.owner.container == start.owner.container);
-            match self.bind(start) {
+            let result = self.bind(start);
+            if bound || result.is_ok() {
+                self.unprotected.remove(&start.owner.container);
+            } else {
+                self.unprotected.add(&start.owner.container);
+            }
+            match result {
                 Ok(None) => {}
                 Ok(_) if bound => {}
                 Ok(_) => {

@@ -5,7 +5,10 @@ mod cli;
 mod daemon;
 mod engines;
 mod events;
+mod logging;
+mod metrics;
 mod nri;
+mod service;
 mod settings;
 
 use std::process::ExitCode;
@@ -14,18 +17,14 @@ use crate::cli::{Cli, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse_or_plugin();
-    let default = if cli.is_daemon() { "info" } else { "warn" };
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("EXECBLOCK_LOG", default))
-        .format_timestamp_millis()
-        .format_target(false)
-        .init();
+    // The daemon's log has a form that its settings say.
+    if !cli.is_daemon() {
+        logging::start(logging::Format::Text, "warn");
+    }
     match cli.run() {
         Ok(status) => status,
         Err(Failure { message, status }) => {
-            #[expect(clippy::print_stderr, reason = "this is where errors go")]
-            {
-                eprintln!("execblock: {message}");
-            }
+            logging::last_words(&message);
             ExitCode::from(status)
         }
     }

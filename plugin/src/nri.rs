@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError, mpsc::Sender},
+    sync::{Arc, Mutex, PoisonError, mpsc::Sender},
 };
 
 use execblock::{node::Node, record::Owner, site::Namespaces};
@@ -14,7 +14,11 @@ use nri::{
 };
 use tokio::sync::oneshot;
 
-use crate::daemon::{Event, Start};
+use crate::{
+    daemon::{Event, Start},
+    metrics::{Metrics, Request},
+    service,
+};
 
 /// Implements [`nri::Plugin`].
 #[derive(Debug)]
@@ -25,15 +29,17 @@ pub(crate) struct Plugin {
     engine: Mutex<String>,
     /// Its namespaces.
     namespaces: Mutex<Namespaces>,
+    metrics: Arc<Metrics>,
 }
 
 impl Plugin {
-    pub(crate) fn new(daemon: Sender<Event>) -> Self {
+    pub(crate) fn new(daemon: Sender<Event>, metrics: Arc<Metrics>) -> Self {
         Self {
             daemon,
             node: Node::default(),
             engine: Mutex::default(),
             namespaces: Mutex::default(),
+            metrics,
         }
     }
 
@@ -67,6 +73,17 @@ impl Plugin {
             .namespaces
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = namespaces;
+    }
+
+    /// Tells those who watch.
+    fn registered(&self, registered: bool) {
+        self.metrics.connected(registered);
+        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if registered {
+            service::status(&format!("registered with {engine}"));
+        } else {
+            service::status("no connection to a container runtime; rules hold");
+        }
     }
 
     fn start(&self, pod: &PodSandbox, container: &Container) -> Option<Start> {
@@ -121,7 +138,7 @@ impl nri::Plugin for Plugin {
     async fn configure(&self, runtime: Runtime) -> HandlerResult {
         log::info!("connected to {} {}", runtime.name, runtime.version);
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = runtime.name;
-        Ok(())
+        self.metrics.begin(Request::Configure).end(Ok(()))
     }
 
     async fn synchronize(
@@ -129,6 +146,7 @@ impl nri::Plugin for Plugin {
         pods: Vec<PodSandbox>,
         containers: Vec<Container>,
     ) -> HandlerResult {
+        let counted = self.metrics.begin(Request::Synchronize);
         let none = PodSandbox::default();
         let running = |container: &&Container| {
             // What is only created is still to be started, and bound then.
@@ -147,48 +165,63 @@ impl nri::Plugin for Plugin {
             .into_iter()
             .map(|container| container.id)
             .collect();
-        self.ask(|reply| Event::Synchronize {
+        let event = |reply| Event::Synchronize {
             starts,
             known,
             reply,
-        })
-        .await?;
-        Ok(())
+        };
+        let answer = self.ask(event).await;
+        Ok(counted.end(answer)?)
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {
+        let counted = self.metrics.begin(Request::Start);
         // Nothing can hold for it: not looked at any further.
         let Some(start) = self.start(&pod, &container) else {
-            return Ok(());
+            return counted.end(Ok(()));
         };
-        self.ask(|reply| Event::Start { start, reply }).await??;
-        Ok(())
+        let answer = self.ask(|reply| Event::Start { start, reply }).await;
+        Ok(counted.end(answer.flatten())?)
     }
 
     async fn remove_container(&self, _pod: PodSandbox, container: Container) -> HandlerResult {
-        self.ask(|reply| Event::Remove {
+        let counted = self.metrics.begin(Request::Remove);
+        let event = |reply| Event::Remove {
             container: container.id,
             reply,
-        })
-        .await?;
-        Ok(())
+        };
+        let answer = self.ask(event).await;
+        Ok(counted.end(answer)?)
     }
 
     fn connection(&self, event: &ConnectionEvent<'_>) {
         match event {
-            ConnectionEvent::Connected { runtime, .. } => self.connected(*runtime),
-            ConnectionEvent::Ready => log::info!("registered: annotated containers are bound"),
+            ConnectionEvent::Connected {
+                runtime,
+                reconnects,
+            } => {
+                self.metrics.connects(*reconnects != 0);
+                self.connected(*runtime);
+            }
+            ConnectionEvent::Ready => {
+                self.registered(true);
+                log::info!("registered: annotated containers are bound");
+            }
             ConnectionEvent::Disconnected {
                 reason,
                 retry_in: Some(delay),
-            } => log::warn!(
-                "no connection to the runtime, trying again in {delay:?}: {reason}; rules hold, \
-                 new containers are not bound"
-            ),
+            } => {
+                self.registered(false);
+                log::warn!(
+                    "no connection to the runtime, trying again in {delay:?}: {reason}; rules \
+                     hold, new containers are not bound"
+                );
+            }
             ConnectionEvent::Disconnected {
                 reason,
                 retry_in: None,
             } => {
+                self.registered(false);
                 log::warn!("the connection to the runtime ended: {reason}");
             }
             _ => {}

@@ -311,6 +311,10 @@ fn lint_reads_pairs_standard_input_and_toml_and_tells_programs() {
     lint(&[file.to_str().unwrap()])
         .code(1)
         .stdout(contains("config.toml:3: error: item 1 (\"x/y\")"));
+    std::fs::write(&file, "[metrics]\nlissten = \"127.0.0.1:9643\"\n").unwrap();
+    lint(&[file.to_str().unwrap()])
+        .code(1)
+        .stdout(contains("config.toml:2: error: unknown field `lissten`"));
     lint(&["/nonexistent/pod.yaml"])
         .code(1)
         .stdout("")

@@ -96,7 +96,7 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
 }
 
 /// Whether programs may ask for the registers of a process, and they are those
-/// that `field.rs` knows.
+/// that `field/registers.rs` knows.
 fn has_registers() -> bool {
     const SINCE: (u32, u32) = (5, 15);
     let release = rustix::system::uname();

@@ -41,15 +41,15 @@ pub enum MapError {
     Missing(&'static str),
 }
 
-const CONTAINERS: &str = "containers";
+pub(super) const CONTAINERS: &str = "containers";
 pub(super) const RULES: &str = "rules";
-const GLOBS: &str = "globs";
-const POLICIES: &str = "policies";
+pub(super) const GLOBS: &str = "globs";
+pub(super) const POLICIES: &str = "policies";
 const CONFIG: &str = "config";
-const HITS: &str = "hits";
+pub(super) const HITS: &str = "hits";
 const STATS: &str = "stats";
 pub(super) const EVENTS: &str = "events";
-const FLOWS: &str = "flows";
+pub(super) const FLOWS: &str = "flows";
 
 /// All maps, as made or as pinned.
 pub struct Maps {
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Maps {
     }
 }
 
-fn other(map: &'static str) -> impl Fn(AyaError) -> MapError {
+pub(super) fn other(map: &'static str) -> impl Fn(AyaError) -> MapError {
     move |source| match &source {
         // E2BIG: more than max_entries (htab_map_update_elem).
         AyaError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
@@ -337,7 +337,7 @@ impl Maps {
 /// A [`GlobKey`] without its bits, which aya has apart.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct GlobText {
+pub(super) struct GlobText {
     policy: u32,
     kind: u32,
     name: [u8; GLOB_MAX],

@@ -4,6 +4,7 @@
 mod attach;
 mod btf;
 mod events;
+mod fill;
 mod fmod_ret;
 mod load;
 mod maps;
@@ -13,6 +14,7 @@ use std::{fmt, io, path::PathBuf, str::FromStr};
 
 pub use attach::{Attached, Link};
 pub use events::Events;
+pub use fill::Fill;
 pub use load::{Capacity, Programs};
 pub use maps::{MapError, Maps};
 pub(crate) use pin::is_bpffs;

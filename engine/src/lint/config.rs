@@ -17,7 +17,10 @@ pub fn lint_toml(text: &str) -> Vec<Finding> {
     let mut lines = text.lines();
     let of_config = |line: &str| {
         let line = line.trim_start();
-        line.starts_with("[[default") || line.starts_with("[wrapper")
+        line.starts_with("[[default")
+            || ["wrapper", "log", "metrics", "events", "kubernetes"]
+                .iter()
+                .any(|table| line.strip_prefix('[').is_some_and(|l| l.starts_with(table)))
     };
     let is_config = lines.any(of_config);
     let result = if is_config {

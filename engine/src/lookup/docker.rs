@@ -54,7 +54,9 @@ fn container(dir: &Path) -> Option<Found> {
             .clone_into(&mut container.owner.name);
     }
     let image = config["Config"]["Image"].as_str();
-    container.owner.image = image.unwrap_or_default().to_owned();
+    image
+        .unwrap_or_default()
+        .clone_into(&mut container.owner.image);
     "docker".clone_into(&mut container.owner.engine);
     Some(Found::new(container))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, ValueEnum};
-use execblock::{bind::Binder, kernel::PinError};
+use execblock::{bind::Binder, kernel::PinError, node::Node};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Failure;
@@ -59,7 +59,7 @@ fn since(text: &str) -> Result<SystemTime, String> {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let binder = Binder::new()?;
-    let bytes = Settings::read()?.journal_bytes;
+    let bytes = Settings::read(&Node::default())?.journal_bytes;
     if !args.follow {
         match events::drain_once(&binder, bytes) {
             // What was refused before the programs were unloaded is in the journal.

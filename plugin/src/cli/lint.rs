@@ -15,6 +15,7 @@ use execblock::{
 use serde::Serialize;
 
 use super::{DONE, FAILED, Failure};
+use crate::settings::Settings;
 
 /// Look for mistakes in annotations, and for rules that don't hold or that break
 /// their container.
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             .extension()
             .is_some_and(|ending| ending == "toml");
         let findings = if is_toml {
-            lint::lint_toml(&text)
+            lint_toml(&text)
         } else {
             lint::lint_yaml(&text, &node)
         };
@@ -78,6 +79,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let bad = |shown: &Shown<'_>| args.strict || shown.finding.level == Level::Error;
     let status = if shown.iter().any(bad) { FAILED } else { DONE };
     Ok(ExitCode::from(status))
+}
+
+/// A profile or a config.toml, which has tables of the daemon's as well.
+fn lint_toml(text: &str) -> Vec<Finding> {
+    let mut findings = lint::lint_toml(text);
+    let understood = findings.iter().all(|one| one.level != Level::Error);
+    if understood && let Err(error) = Settings::parse(text) {
+        findings.push(Finding {
+            line: error.line,
+            level: Level::Error,
+            message: error.problem,
+        });
+    }
+    findings
 }
 
 fn read(target: &str) -> Result<String, Failure> {

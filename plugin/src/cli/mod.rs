@@ -125,7 +125,7 @@ impl Cli {
         Self::parse()
     }
 
-    /// Whether it logs what it does without being asked.
+    /// Whether it is the daemon, which sets its log up by itself.
     pub(crate) fn is_daemon(&self) -> bool {
         matches!(self.command, Command::Nri(_))
     }
@@ -144,7 +144,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Load(args) => load::run(&args),
-            Command::Nri(args) => nri::run(args),
+            Command::Nri(args) => nri::run(&args),
             Command::Unload(args) => unload::run(args),
         }
     }

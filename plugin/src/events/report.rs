@@ -1,7 +1,7 @@
 //! One event as programs read it: a JSON object on a line. docs/events.md is its
 //! description.
 
-use std::time::SystemTime;
+use std::{fmt::Write as _, time::SystemTime};
 
 use execblock::{
     kernel::Mechanism,
@@ -278,7 +278,8 @@ fn lossless(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a string does not fail.
+            let _written = write!(text, "\\x{byte:02x}");
         }
     }
     text

@@ -1,5 +1,7 @@
 //! The table of `execblock status`: a line a container, and its rules below it.
 
+use std::fmt::Write as _;
+
 use anstyle::{AnsiColor, Style};
 use execblock::{order::In, record::Owner};
 
@@ -36,7 +38,8 @@ pub(super) fn table(shown: &[Shown], brief: bool) -> String {
     let mut lines = table.lines();
     let mut line = |line: &str, style: Style| {
         let line = line.trim_end();
-        text.push_str(&format!("{style}{line}{style:#}\n"));
+        // Writing to a string does not fail.
+        let _written = writeln!(text, "{style}{line}{style:#}");
     };
     line(&lines.next().unwrap_or_default(), HEAD);
     for (row, shown) in lines.zip(shown) {

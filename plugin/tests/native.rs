@@ -14,6 +14,8 @@ macro_rules! ensure {
     };
 }
 
+#[path = "native/daemon.rs"]
+mod daemon;
 #[path = "native/events.rs"]
 mod events;
 #[path = "native/limits.rs"]
@@ -72,6 +74,7 @@ const CASES: &[Case] = &[
     ("rule_ends_by_itself", rule_ends_by_itself),
     ("change_leaves_no_gap", change_leaves_no_gap),
     ("command_is_in_the_status", command_is_in_the_status),
+    ("daemon_tells_of_itself", daemon::tells_of_itself),
     ("events_outlive_the_command", events::outlive_the_command),
     ("events_forge_nothing", events::forge_nothing),
     ("events_have_many_readers", events::have_many_readers),

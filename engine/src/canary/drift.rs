@@ -122,6 +122,7 @@ pub(crate) fn run(hierarchy: &Hierarchy, maps: &mut Maps) -> Result<(), DriftErr
                 .map_err(CanaryError::from)?;
             forget(maps).map_err(CanaryError::from)?;
             maps.discard_events().map_err(CanaryError::from)?;
+            maps.clear_stats().map_err(CanaryError::from)?;
             result
         });
         let gone = |_panic| failed("run a thread")(io::Error::other("it panicked"));

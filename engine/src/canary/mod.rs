@@ -96,6 +96,7 @@ pub fn run(
     forget(maps)?;
     // They would look like real ones in a report.
     maps.discard_events()?;
+    maps.clear_stats()?;
     result
 }
 

@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{
-        Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, RingBuf,
+        Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, PerCpuValues, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
 };
@@ -308,6 +308,16 @@ impl Maps {
         Ok(cpus
             .iter()
             .fold(Stats::default(), |sum, cpu| sum.plus(*cpu)))
+    }
+
+    /// Sets the counters to zero. What is counted meanwhile may be lost.
+    pub fn clear_stats(&mut self) -> Result<(), MapError> {
+        let mut stats: PerCpuArray<_, Stats> =
+            PerCpuArray::try_from(&mut self.stats).map_err(other(STATS))?;
+        let cpus = stats.get(&0, 0).map_err(other(STATS))?.len();
+        let zeros = PerCpuValues::try_from(vec![Stats::default(); cpus]);
+        let zeros = zeros.map_err(|error| other(STATS)(error.into()))?;
+        stats.set(0, zeros, 0).map_err(other(STATS))
     }
 
     /// Takes out the events that nobody is to see.

@@ -54,10 +54,10 @@ fn follow(tail: &mut Tail) -> Result<(), StartError> {
 }
 
 fn log(report: &Report) {
-    let line = super::line(report);
+    let line = super::text::sentence(report);
     let line = anstream::adapter::strip_str(&line);
     match report.what {
-        What::Exec(_) => log::info!("{line}"),
-        What::Moved(_) | What::Lost { .. } => log::warn!("{line}"),
+        What::Exec(_) => log::info!(refusal:serde = report; "{line}"),
+        What::Moved(_) | What::Lost { .. } => log::warn!(refusal:serde = report; "{line}"),
     }
 }

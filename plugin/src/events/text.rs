@@ -14,23 +14,23 @@ const NAME: Style = Style::new().bold();
 /// The line without its end. Names are quoted, so that none can forge a line; the
 /// styles are stripped by whoever writes to no terminal.
 pub(crate) fn line(report: &Report) -> String {
-    let who = report.owner.describe_or(report.cgroup);
     let time = &report.time;
-    let mut line = format!("{TIME}{time}{TIME:#} ");
-    // Writing to a string does not fail.
-    let _written = match &report.what {
-        What::Exec(exec) => write!(line, "{}", self::exec(exec, &who)),
-        What::Moved(process) => write!(
-            line,
+    format!("{TIME}{time}{TIME:#} {}", sentence(report))
+}
+
+/// The same for a log, which has times of its own.
+pub(super) fn sentence(report: &Report) -> String {
+    let who = report.owner.describe_or(report.cgroup);
+    match &report.what {
+        What::Exec(exec) => self::exec(exec, &who),
+        What::Moved(process) => format!(
             "{ODD}moved{ODD:#}   a process left the cgroup of {who} and stays under its rules{}",
             self::process(process)
         ),
-        What::Lost { lost, total } => write!(
-            line,
-            "{ODD}lost{ODD:#}    {lost} events of {who}, {total} since it was bound"
-        ),
-    };
-    line
+        What::Lost { lost, total } => {
+            format!("{ODD}lost{ODD:#}    {lost} events of {who}, {total} since it was bound")
+        }
+    }
 }
 
 fn exec(exec: &Exec, who: &str) -> String {

@@ -47,18 +47,24 @@ fn program(dir: &tempfile::TempDir, name: &str) -> Result<String, Failed> {
     Ok(path.display().to_string())
 }
 
+/// A name that no run before had: the journal is the machine's.
+fn own(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 /// What a command was refused is told after it, and after all of execblock is gone.
 pub(crate) fn outlive_the_command() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
-    let program = program(&dir, "event-alone")?;
+    let name = own("event-alone");
+    let program = program(&dir, &name)?;
     execblock().arg("unload").output()?;
     let script = format!("{program} x; true");
     let run = ["run", "--deny", "event-*", "--", "sh", "-c", &script];
     execblock().args(run).output()?;
     let events = events(&[])?;
-    let of_program = |event: &&Value| event["resolved"] == "event-alone";
+    let of_program = |event: &&Value| event["resolved"] == name.as_str();
     let found: Vec<&Value> = events.iter().filter(of_program).collect();
-    ensure!(found.len() == 1, "{events:?}");
+    ensure!(found.len() == 1, "{found:?} of {} events", events.len());
     let event = found[0];
     for (field, expected) in [
         ("event", "exec"),
@@ -95,7 +101,7 @@ pub(crate) fn forge_nothing() -> Result<(), Failed> {
     ensure!(output.status.success(), "{}", text(&output.stderr));
     let events = events(&["--since", "1m"])?;
     let cut = events.iter().rfind(|event| event["requested_cut"] == true);
-    let cut = cut.ok_or_else(|| format!("no long one: {events:?}"))?;
+    let cut = cut.ok_or("no long one")?;
     ensure!(
         cut["requested"]
             .as_str()
@@ -163,21 +169,24 @@ fn with_readers() -> Result<(), Failed> {
         execblock().args(run).output()?;
         Ok(())
     };
+    let names = ["event-first", "event-second", "event-third"].map(own);
+    let [one, two, three] = &names;
     let (mut first, mut second) = (Reader::start()?, Reader::start()?);
-    refuse("event-first")?;
-    first.sees("event-first")?;
-    second.sees("event-first")?;
+    refuse(one)?;
+    first.sees(one)?;
+    second.sees(one)?;
     drop(first);
-    refuse("event-second")?;
-    second.sees("event-second")?;
+    refuse(two)?;
+    second.sees(two)?;
     let mut third = Reader::start()?;
-    refuse("event-third")?;
-    second.sees("event-third")?;
-    third.sees("event-third")?;
+    refuse(three)?;
+    second.sees(three)?;
+    third.sees(three)?;
     // Each was written once.
-    for name in ["event-first", "event-second", "event-third"] {
+    for name in &names {
         let all = events(&[])?;
-        let count = all.iter().filter(|event| event["resolved"] == name).count();
+        let is_it = |event: &&Value| event["resolved"] == name.as_str();
+        let count = all.iter().filter(is_it).count();
         ensure!(count == 1, "{name}: {count} times");
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +23,9 @@ const LOADED: &str = "/run/vmtest-loaded";
 
 /// Documented exit status of a machine that can't do what was asked for.
 pub(crate) const EXIT_UNABLE: i32 = 3;
+
+/// Where the daemon serves its metrics.
+const METRICS: &str = "/run/vmtest-metrics";
 
 pub(crate) const PLUGIN: Background = Background::named("plugin");
 
@@ -72,7 +77,10 @@ pub(crate) fn plugin_running(containerd_is_new: bool) -> Result<()> {
 
 pub(crate) fn start_plugin() -> Result<()> {
     let mut log = LogFile::from_here(&containerd::DAEMON.log_path());
-    PLUGIN.start(command().args(["nri", "--socket", containerd::NRI_SOCKET]))?;
+    let mut nri = command();
+    nri.args(["nri", "--socket", containerd::NRI_SOCKET])
+        .args(["--metrics", &format!("unix:{METRICS}")]);
+    PLUGIN.start(&nri)?;
     plugin_connected(&mut log)
 }
 
@@ -86,6 +94,23 @@ pub(crate) fn plugin_connected(containerd_log: &mut LogFile) -> Result<()> {
         )
         .inspect_err(|_| PLUGIN.show_log())?;
     Ok(())
+}
+
+/// One number of the daemon's metrics.
+pub(crate) fn metric(series: &str) -> Result<f64> {
+    let mut stream = UnixStream::connect(METRICS)?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let value = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = value.with_context(|| format!("no {series} in {answer}"))?;
+    Ok(value.trim().parse()?)
 }
 
 /// The cgroups that have an entry in the pinned map.

@@ -52,11 +52,47 @@ fn events() -> Result<()> {
         let inside = event["container_pid"].as_u64().context("no pid")?;
         ensure!(inside > 1 && event["pid"] != inside, "{event}");
     }
+    scrape()?;
     // It is still told when the container is gone.
     container.remove()?;
     ensure!(of_container("told")? == told, "{:?}", of_container("told")?);
     let text = execblock::run(&["events", "--container", "default/told"])?.success()?;
     ensure!(text.stdout.lines().count() == 2, "{}", text.stdout);
+    Ok(())
+}
+
+/// The daemon's metrics, as Prometheus asks for them.
+fn scrape() -> Result<()> {
+    let metric = |series: &str| -> Result<f64> {
+        let value = execblock::metric(series)?;
+        protocol::note(format_args!("{series} {value}"));
+        Ok(value)
+    };
+    let at_least = [
+        ("execblock_bound_containers", 1.0),
+        ("execblock_nri_connected", 1.0),
+        ("execblock_refusals_total{verdict=\"denied\"}", 2.0),
+        ("execblock_denials_total", 2.0),
+        ("execblock_bind_seconds_count", 1.0),
+        ("execblock_map_entries{map=\"containers\"}", 1.0),
+        ("execblock_map_entries{map=\"rules\"}", 1.0),
+        ("execblock_map_capacity{map=\"globs\"}", 1.0),
+        (
+            "execblock_nri_requests_total{request=\"start_container\"}",
+            1.0,
+        ),
+    ];
+    for (series, least) in at_least {
+        ensure!(metric(series)? >= least, "{series} is below {least}");
+    }
+    for series in [
+        "execblock_unprotected_containers",
+        "execblock_events_lost_total",
+        "execblock_scrape_errors_total",
+        "execblock_bind_refused_total",
+    ] {
+        ensure!(metric(series)? < 1.0, "{series} is not zero");
+    }
     Ok(())
 }
 

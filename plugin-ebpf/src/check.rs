@@ -434,11 +434,6 @@ impl<'a> Case<'a> {
             Verdict::Deny(rule) => (rule, true),
             Verdict::Audit(rule) => (rule, false),
         };
-        if !refused {
-            report::count(|stats| &mut stats.audited);
-        } else if mechanism != MECHANISM_SIGNAL {
-            report::count(|stats| &mut stats.denied);
-        }
         let how = if asked.user { USER } else { 0 }
             | if refused { 0 } else { AUDITED }
             | if mechanism == MECHANISM_SIGNAL {
@@ -446,7 +441,14 @@ impl<'a> Case<'a> {
             } else {
                 0
             };
-        if report::is_told(u64::from(rule), asked.requested, how) != 0 {
+        let told = report::is_told(u64::from(rule), asked.requested, how) != 0;
+        // Each attempt counts; but an audited program is one, whoever else sees it.
+        if refused && mechanism != MECHANISM_SIGNAL {
+            report::count(|stats| &mut stats.denied);
+        } else if !refused && !told {
+            report::count(|stats| &mut stats.audited);
+        }
+        if told {
             return refused;
         }
         report::hit(self.found.cgroup, u64::from(rule));

@@ -79,6 +79,7 @@ const CASES: &[Case] = &[
     ("events_forge_nothing", events::forge_nothing),
     ("events_have_many_readers", events::have_many_readers),
     ("events_end_with_their_pipe", events::end_with_their_pipe),
+    ("events_go_on_after_a_reload", events::go_on_after_a_reload),
     ("a_thousand_rules_hold", limits::a_thousand_rules_hold),
     (
         "no_depth_escapes_a_directory",

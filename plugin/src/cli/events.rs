@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Failure;
 use crate::{
-    events::{self, Drain, DrainError, Report, Tail},
+    events::{self, DrainError, Report, Tail},
     settings::Settings,
 };
 
@@ -69,13 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let mut tail = Tail::from_start(binder.run_dir())?;
     if args.follow {
-        let state = binder.pins().open().map(drop);
-        match state {
-            Ok(()) => {
-                drain(binder, bytes)?;
-            }
-            Err(error) => log::warn!("{error}; only what others write is shown"),
-        }
+        drain(binder, bytes)?;
     }
     match show(args, &mut tail) {
         // Whoever read it has gone, which is how `| head` ends.
@@ -87,10 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// Takes the events out of the kernel as soon and as long as nobody else does.
 fn drain(binder: Binder, bytes: u64) -> io::Result<()> {
-    let run = move || match Drain::wait(&binder, bytes) {
-        Ok(drain) => log::error!("{}; no more events are taken", drain.run()),
-        Err(error) => log::error!("{error}; no events are taken"),
-    };
+    let run = move || events::drain(&binder, bytes);
     let thread = thread::Builder::new().name("drain".to_owned());
     thread.spawn(run).map(drop)
 }

@@ -67,7 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(setup_failure)?;
     log::info!("mechanism {}", loaded.mechanism());
     let binder = Binder::new()?;
-    events::start(&binder, settings.journal_bytes)?;
+    if let Err(error) = events::start(&binder, settings.journal_bytes) {
+        log::error!("refusals are not logged: {error}");
+    }
     let metrics = Arc::new(Metrics::default());
     let pinned = Pinned {
         pins: binder.pins().clone(),

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,6 +18,10 @@ use super::{Journal, JournalError, Report, names::Names};
 
 /// How often lost events are looked for while events come.
 const LOSSES: Duration = Duration::from_secs(1);
+/// How often it is looked whether the programs were loaded anew, while none come.
+const PINS: Duration = Duration::from_secs(10);
+/// After this time it is tried again to read events.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why nobody reads the ring buffer any more.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,9 @@ pub(crate) enum DrainError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// They were unloaded and loaded anew.
+    #[error("other programs are loaded than before")]
+    Replaced,
     /// poll(2) on the ring buffer.
     #[error("waiting for events: {0}")]
     Wait(std::io::Error),
@@ -41,6 +50,7 @@ pub(crate) struct Drain {
     maps: Maps,
     names: Names,
     journal: Journal,
+    pins: PathBuf,
     /// Lost events that were told, by cgroup.
     told: HashMap<u64, u64>,
     /// What the programs have counted of them in all.
@@ -49,7 +59,7 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// Waits until nobody else reads it.
-    pub(crate) fn wait(binder: &Binder, bytes: u64) -> Result<Self, DrainError> {
+    fn wait(binder: &Binder, bytes: u64) -> Result<Self, DrainError> {
         let journal = Journal::wait(binder.run_dir(), bytes)?;
         Self::new(binder, journal)
     }
@@ -62,13 +72,14 @@ impl Drain {
             maps,
             names: Names::new(binder.records()),
             journal,
+            pins: binder.pins().dir().to_owned(),
             told,
             lost: 0,
         })
     }
 
-    /// Takes events as they come. Ends with the process, or where it can't go on.
-    pub(crate) fn run(mut self) -> DrainError {
+    /// Takes events as they come, until it can't go on.
+    fn run(mut self) -> DrainError {
         // What was lost before is told at once.
         let mut look = Some(Instant::now());
         loop {
@@ -82,8 +93,14 @@ impl Drain {
                 }
             }
             let until = look.map(|when| when.saturating_duration_since(Instant::now()));
-            if let Err(error) = self.ready(until) {
-                return DrainError::Wait(error);
+            match self.ready(until.unwrap_or(PINS)) {
+                Err(error) => return DrainError::Wait(error),
+                Ok(false) if until.is_none() => match self.ring.is_pinned(&self.pins) {
+                    Ok(true) => {}
+                    Ok(false) => return DrainError::Replaced,
+                    Err(error) => return error.into(),
+                },
+                Ok(_) => {}
             }
         }
     }
@@ -135,16 +152,37 @@ impl Drain {
         Ok(())
     }
 
-    fn ready(&self, until: Option<Duration>) -> std::io::Result<()> {
-        let until = until.map(|until| Timespec {
-            tv_sec: until.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: until.subsec_nanos().into(),
-        });
+    /// Waits for events; `false` where none came in that time.
+    fn ready(&self, time: Duration) -> std::io::Result<bool> {
+        let time = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
         let mut ready = [PollFd::new(&self.ring, PollFlags::IN)];
-        match poll(&mut ready, until.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        match poll(&mut ready, Some(&time)) {
+            Ok(ready) => Ok(ready != 0),
+            Err(rustix::io::Errno::INTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Takes events as soon and as long as nobody else does, for good: what goes wrong
+/// is said once, and tried again.
+pub(crate) fn drain(binder: &Binder, bytes: u64) -> ! {
+    let mut said = String::new();
+    loop {
+        let error = match Drain::wait(binder, bytes) {
+            Ok(drain) => drain.run(),
+            Err(error) => error,
+        };
+        let problem = error.to_string();
+        if problem != said && !matches!(error, DrainError::Replaced) {
+            // Open: the kernel goes on to refuse, and counts what it can't tell.
+            log::error!("events are not taken, trying again: {problem}");
+        }
+        said = problem;
+        thread::sleep(AGAIN);
     }
 }
 

@@ -6,9 +6,10 @@ use std::{io, thread};
 use execblock::bind::Binder;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Drain, JournalError, Report, Tail, What};
+use super::{JournalError, Report, Tail, What};
 
-/// Starts both. Events that come before this returns are logged too.
+/// Starts both. Events that come before this returns are logged too. Open where
+/// that fails: the daemon binds containers all the same.
 pub(crate) fn start(binder: &Binder, bytes: u64) -> Result<(), StartError> {
     let mut tail = Tail::from_now(binder.run_dir())?;
     let follow = move || {
@@ -17,10 +18,7 @@ pub(crate) fn start(binder: &Binder, bytes: u64) -> Result<(), StartError> {
         }
     };
     let binder = binder.clone();
-    let drain = move || match Drain::wait(&binder, bytes) {
-        Ok(drain) => log::error!("events are no longer taken: {}", drain.run()),
-        Err(error) => log::error!("no events are taken: {error}"),
-    };
+    let drain = move || super::drain(&binder, bytes);
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     named("refusals").spawn(follow)?;
     named("drain").spawn(drain)?;

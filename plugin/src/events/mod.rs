@@ -11,7 +11,7 @@ mod names;
 mod report;
 mod text;
 
-pub(crate) use drain::{Drain, DrainError, drain_once};
+pub(crate) use drain::{DrainError, drain, drain_once};
 pub(crate) use journal::{BYTES_DEFAULT, Journal, JournalError, Tail};
 pub(crate) use log::start;
 pub(crate) use report::{Report, What};

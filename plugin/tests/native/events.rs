@@ -207,3 +207,26 @@ fn empty() -> Result<std::io::Lines<BufReader<std::process::ChildStdout>>, Faile
     child.wait()?;
     Ok(lines)
 }
+
+/// A reader goes on when the programs were unloaded and others were loaded.
+pub(crate) fn go_on_after_a_reload() -> Result<(), Failed> {
+    let result = reloaded();
+    execblock().arg("unload").output()?;
+    result
+}
+
+fn reloaded() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    // Nothing is loaded yet.
+    execblock().arg("unload").output()?;
+    let mut reader = Reader::start()?;
+    for turn in ["event-load", "event-reload"].map(own) {
+        execblock().arg("load").output()?;
+        let script = format!("{} x; true", program(&dir, &turn)?);
+        let run = ["run", "--deny", &turn, "--", "sh", "-c", &script];
+        execblock().args(run).output()?;
+        reader.sees(&turn)?;
+        execblock().arg("unload").output()?;
+    }
+    Ok(())
+}

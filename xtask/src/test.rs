@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
+    thread,
 };
 
 use anyhow::{Context, Result};
@@ -31,7 +32,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         println!("note: not root, so tests that load eBPF programs here will skip");
     }
     // The tree's own rules (`cargo xtask tidy`) are one of this crate's tests.
-    let mut totals = cargo_test()?;
+    let mut totals = thread::scope(|scope| {
+        if !arguments.no_vm {
+            // Mostly waits for the network.
+            scope.spawn(|| vm::fetch_ahead(&arguments.selection));
+        }
+        cargo_test()
+    })?;
     if !arguments.no_vm {
         totals += vm::run_cases(&arguments.selection)?;
     }

@@ -302,6 +302,23 @@ pub(crate) fn run_cases(selection: &Selection) -> Result<Totals> {
     Ok(totals)
 }
 
+/// Fetches what [`run_cases`] will want. What fails here fails there again, and is
+/// counted there.
+pub(crate) fn fetch_ahead(selection: &Selection) {
+    let fetched = selected(&selection.wanted).and_then(|pairs| {
+        let cache = Cache::open()?;
+        let _lock = cache.lock()?;
+        for pair in pairs {
+            // An absent part is said when it is missed.
+            let _parts = prepare(&cache, pair)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = fetched {
+        println!("note: {error:#}");
+    }
+}
+
 fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
     let pair = |kernel: &str, userland: &str| {
         Ok(Pair {

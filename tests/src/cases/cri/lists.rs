@@ -23,11 +23,18 @@ use crate::protocol;
 const ALLOW: &[(&str, &str)] = &[("execblock/allow", "busybox")];
 const DRIFT: &[(&str, &str)] = &[("execblock/drift", "deny")];
 
-pub(super) fn cases() -> Vec<Case> {
+/// What depends on how the runtime gets into a container.
+pub(super) fn of_runtime() -> Vec<Case> {
     vec![
         Case::slow("cri/allow-list", |_| allow_list()),
         Case::slow("cri/drift", |_| drift()),
         Case::slow("cri/runtime-exec", |_| runtime_exec()),
+    ]
+}
+
+/// What is the same with all of them.
+pub(super) fn of_node() -> Vec<Case> {
+    vec![
         Case::slow("cri/profile", |_| profile()),
         Case::slow("cri/node-default", |_| node_default()),
     ]

@@ -45,13 +45,14 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     if here == usual || here == newest {
         cases.extend(events::cases());
         cases.extend(lifecycle::cases());
-        cases.extend(lists::cases());
+        cases.extend(lists::of_runtime());
     }
     if here == usual {
         cases.extend(refusal::cases());
         cases.extend(invalid::cases());
         cases.extend(timing::cases());
         cases.extend(why::cases());
+        cases.extend(lists::of_node());
         cases.push(Case::slow("cri/demo", |_| demo()));
     }
     cases

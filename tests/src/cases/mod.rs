@@ -1,6 +1,7 @@
 //! The cases, in the order in which they run.
 
 mod cli;
+mod cost;
 mod cri;
 mod doctor;
 mod engine;
@@ -74,6 +75,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(engine::cases(machine));
     }
     cases.extend(evasion::cases(machine));
+    cases.extend(cost::cases(machine));
     cases.extend(kernel::cases());
     cases
 }

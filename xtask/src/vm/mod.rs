@@ -92,6 +92,10 @@ pub(crate) struct Selection {
     /// Virtual machines at a time; each keeps one to two processors busy
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Have the guests' clocks count instructions: what they tell of time is exact and
+    /// the same each time
+    #[arg(long)]
+    counting: bool,
     /// Seconds without a line on the console after which a guest is ended
     #[arg(long, value_name = "SECONDS", default_value_t = SILENCE)]
     silence: u64,
@@ -114,6 +118,7 @@ impl Selection {
             wanted: Wanted::default(),
             no_skip: false,
             list: false,
+            counting: false,
             jobs,
             silence: SILENCE,
             timeout: TIMEOUT,
@@ -441,6 +446,7 @@ fn boot(
             payload: &payload.image(),
             modules: parts.kernel.module_disk.as_deref(),
             scratch: scratch.path(),
+            counting: selection.counting,
         };
         let limits = Limits {
             silent: Duration::from_secs(selection.silence),

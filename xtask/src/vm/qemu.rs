@@ -34,6 +34,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) modules: Option<&'a Path>,
     /// A folder for what the guest writes to its root.
     pub(crate) scratch: &'a Path,
+    /// Its clock counts instructions, one a nanosecond.
+    pub(crate) counting: bool,
 }
 
 /// When a guest is given up.
@@ -112,8 +114,13 @@ fn command(machine: &Machine<'_>) -> Command {
     // The kernel ends QEMU even when we are killed ourselves.
     let mut command = host::program("setpriv");
     command.args(["--pdeathsig", "KILL", QEMU]);
-    command.args(accelerator());
-    command.args(["-m", "3G", "-smp", "2", "-nodefaults", "-no-reboot"]);
+    if machine.counting {
+        command.args(["-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1"]);
+        command.args(["-icount", "shift=0,sleep=off"]);
+    } else {
+        command.args(accelerator()).args(["-smp", "2"]);
+    }
+    command.args(["-m", "3G", "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(machine.kernel);
     command.arg("-initrd").arg(machine.initrd);

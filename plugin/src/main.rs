@@ -5,6 +5,8 @@ mod cli;
 mod daemon;
 mod engines;
 mod events;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod logging;
 mod metrics;
 mod nri;

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: Exposed,
     /// Most bytes of the journal of events.
     pub(crate) journal_bytes: u64,
+    /// Whether refusals are posted as Kubernetes Events.
+    pub(crate) kubernetes_events: bool,
 }
 
 /// What is told in metrics, and where.
@@ -57,6 +59,7 @@ impl Default for Settings {
             format: Format::Text,
             metrics: Exposed::default(),
             journal_bytes: 8 << 20,
+            kubernetes_events: false,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Settings {
             _ => Listen::from_str("").map(Some),
         };
         let key = |name| Key { name, text };
-        let settings = Self {
+        Ok(Self {
             format: key("log.format").or(raw.log.format, default.format, format)?,
             metrics: Exposed {
                 listen: key("metrics.listen").or(raw.metrics.listen, None, listen)?,
@@ -139,16 +142,12 @@ impl Settings {
                 default.journal_bytes,
                 journal_bytes,
             )?,
-        };
-        key("kubernetes.events").or(raw.kubernetes.events, false, |value| {
-            // Better than to say nothing where somebody counts on it.
-            if boolean(value)? {
-                Err("not built in, expected false".to_owned())
-            } else {
-                Ok(false)
-            }
-        })?;
-        Ok(settings)
+            kubernetes_events: key("kubernetes.events").or(
+                raw.kubernetes.events,
+                default.kubernetes_events,
+                built_in,
+            )?,
+        })
     }
 }
 
@@ -165,6 +164,14 @@ fn boolean(value: &Value) -> Result<bool, String> {
     value
         .as_bool()
         .ok_or_else(|| "expected true or false".to_owned())
+}
+
+/// Better than to say nothing where somebody counts on it.
+fn built_in(value: &Value) -> Result<bool, String> {
+    match boolean(value)? {
+        true if !cfg!(feature = "kubernetes") => Err("not built in, expected false".to_owned()),
+        asked => Ok(asked),
+    }
 }
 
 fn journal_bytes(value: &Value) -> Result<u64, String> {

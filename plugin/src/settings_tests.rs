@@ -32,6 +32,7 @@ fn all_are_read() {
             rule_labels: true,
         },
         journal_bytes: 65_536,
+        kubernetes_events: false,
     };
     assert_eq!(Settings::parse(text).unwrap(), expected);
 }
@@ -128,8 +129,8 @@ fn a_wrong_value_is_named_with_its_key_and_what_was_expected() {
              1073741824",
         ),
         (
-            "[kubernetes]\nevents = true",
-            "line 2: kubernetes.events = true: not built in, expected false",
+            "[kubernetes]\nevents = \"yes\"",
+            "line 2: kubernetes.events = \"yes\": expected true or false",
         ),
     ] {
         assert_eq!(said(text), expected);
@@ -139,6 +140,19 @@ fn a_wrong_value_is_named_with_its_key_and_what_was_expected() {
         table.contains("expected struct") || table.contains("expected"),
         "{table}"
     );
+}
+
+#[test]
+fn kubernetes_events_are_an_error_where_they_are_not_built_in() {
+    let text = "[kubernetes]\nevents = true";
+    if cfg!(feature = "kubernetes") {
+        assert!(Settings::parse(text).unwrap().kubernetes_events);
+    } else {
+        assert_eq!(
+            said(text),
+            "line 2: kubernetes.events = true: not built in, expected false"
+        );
+    }
 }
 
 #[test]

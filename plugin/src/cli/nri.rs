@@ -67,10 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(setup_failure)?;
     log::info!("mechanism {}", loaded.mechanism());
     let binder = Binder::new()?;
-    if let Err(error) = events::start(&binder, settings.journal_bytes) {
+    let metrics = Arc::new(Metrics::default());
+    let hear = listener(&settings, &metrics);
+    if let Err(error) = events::start(&binder, settings.journal_bytes, hear) {
         log::error!("refusals are not logged: {error}");
     }
-    let metrics = Arc::new(Metrics::default());
     let pinned = Pinned {
         pins: binder.pins().clone(),
         run_dir: binder.run_dir().to_owned(),
@@ -127,6 +128,37 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
         log::error!("annotated containers will be refused, settings are the usual: {problem}");
     }
     Ok(settings)
+}
+
+/// Who else hears of each refusal, where that is asked for. Containers are
+/// protected also where that fails.
+#[cfg(feature = "kubernetes")]
+fn listener(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> impl Fn(&events::Report) + Send + use<> {
+    let started = settings
+        .kubernetes_events
+        .then(|| crate::kubernetes::start(metrics));
+    let listener = started.and_then(|started| {
+        started
+            .inspect_err(|error| log::error!("no Kubernetes Events: {error}"))
+            .ok()
+    });
+    move |report| {
+        if let Some(listener) = &listener {
+            listener.hear(report);
+        }
+    }
+}
+
+/// Nobody else hears of refusals.
+#[cfg(not(feature = "kubernetes"))]
+fn listener(
+    _settings: &Settings,
+    _metrics: &Arc<Metrics>,
+) -> impl Fn(&events::Report) + Send + use<> {
+    |_report| {}
 }
 
 /// Starts to serve metrics, where that is asked for. Containers are protected

@@ -8,12 +8,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{JournalError, Report, Tail, What};
 
-/// Starts both. Events that come before this returns are logged too. Open where
-/// that fails: the daemon binds containers all the same.
-pub(crate) fn start(binder: &Binder, bytes: u64) -> Result<(), StartError> {
+/// Starts both. Events that come before this returns are logged too; `hear` is
+/// called with each after that, and must not wait. Open where this fails: the
+/// daemon binds containers all the same.
+pub(crate) fn start(
+    binder: &Binder,
+    bytes: u64,
+    hear: impl Fn(&Report) + Send + 'static,
+) -> Result<(), StartError> {
     let mut tail = Tail::from_now(binder.run_dir())?;
     let follow = move || {
-        if let Err(error) = follow(&mut tail) {
+        if let Err(error) = follow(&mut tail, hear) {
             log::error!("refusals are no longer logged: {error}");
         }
     };
@@ -36,13 +41,14 @@ pub(crate) enum StartError {
     Thread(#[from] io::Error),
 }
 
-fn follow(tail: &mut Tail) -> Result<(), StartError> {
+fn follow(tail: &mut Tail, hear: impl Fn(&Report)) -> Result<(), StartError> {
     loop {
         for line in tail.lines()? {
             // A line that was cut short by the death of whoever wrote it is passed
             // over; the kernel has counted what it told.
             if let Ok(report) = serde_json::from_str::<Report>(&line) {
                 log(&report);
+                hear(&report);
             }
         }
         let mut ready = [PollFd::from_borrowed_fd(tail.watch(), PollFlags::IN)];

@@ -14,6 +14,8 @@ mod text;
 pub(crate) use drain::{DrainError, drain, drain_once};
 pub(crate) use journal::{BYTES_DEFAULT, Journal, JournalError, Tail};
 pub(crate) use log::start;
+#[cfg(feature = "kubernetes")]
+pub(crate) use report::{Exec, Session, Verdict};
 pub(crate) use report::{Report, What};
 pub(crate) use text::line;
 

@@ -56,6 +56,28 @@ impl Request {
     }
 }
 
+/// What became of a refusal that was to be posted as a Kubernetes Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Posting {
+    Posted,
+    /// Too many at once.
+    Dropped,
+    Failed,
+}
+
+impl Posting {
+    const ALL: [Self; 3] = [Self::Posted, Self::Dropped, Self::Failed];
+
+    fn label(self) -> Label {
+        let name = match self {
+            Self::Posted => "posted",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+        };
+        [("result", name)]
+    }
+}
+
 /// One label of a fixed set of values.
 type Label = [(&'static str, &'static str); 1];
 
@@ -72,6 +94,8 @@ pub(crate) struct Metrics {
     reconnects: Counter,
     requests: Family<Label, Counter>,
     errors: Family<Label, Counter>,
+    /// Zeros where they are not built in.
+    kubernetes_events: Family<Label, Counter>,
     /// Parts of the maps that a scrape could not read.
     scrape_errors: Counter,
 }
@@ -86,12 +110,16 @@ impl Default for Metrics {
             reconnects: Counter::default(),
             requests: Family::default(),
             errors: Family::default(),
+            kubernetes_events: Family::default(),
             scrape_errors: Counter::default(),
         };
         // A rate needs a zero to begin with.
         for request in Request::ALL {
             drop(metrics.requests.get_or_create(&request.label()));
             drop(metrics.errors.get_or_create(&request.label()));
+        }
+        for result in Posting::ALL {
+            drop(metrics.kubernetes_events.get_or_create(&result.label()));
         }
         metrics
     }
@@ -118,6 +146,12 @@ impl Metrics {
     /// Whether a runtime is connected and has registered the plugin.
     pub(crate) fn connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));
+    }
+
+    /// Counts Kubernetes Events.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn posting(&self, result: Posting) -> Counter {
+        self.kubernetes_events.get_or_create_owned(&result.label())
     }
 
     /// All that is told, also what stands in the kernel's maps.
@@ -167,6 +201,11 @@ impl Metrics {
             "nri_errors",
             "Requests of the container runtime answered with an error",
             self.errors.clone(),
+        );
+        registry.register(
+            "kubernetes_events",
+            "Refusals that were to be posted as Kubernetes Events",
+            self.kubernetes_events.clone(),
         );
         registry.register_collector(Box::new(kernel.counting(self.scrape_errors.clone())));
         registry

@@ -168,6 +168,7 @@ fn all_is_encoded() {
         "execblock_bind_seconds_bucket{le=\"0.0005\"} 0",
         "execblock_nri_requests_total{request=\"start_container\"} 0",
         "execblock_nri_errors_total{request=\"synchronize\"} 0",
+        "execblock_kubernetes_events_total{result=\"dropped\"} 0",
         "execblock_scrape_errors_total 0",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");

@@ -236,6 +236,8 @@ pub enum RecordError {
 #[derive(Clone, Debug)]
 pub struct Records {
     dir: PathBuf,
+    /// Those that were put away.
+    gone: PathBuf,
 }
 
 impl Records {
@@ -244,6 +246,7 @@ impl Records {
     pub fn below(run_dir: &Path) -> Self {
         Self {
             dir: run_dir.join("containers"),
+            gone: run_dir.join("gone"),
         }
     }
 
@@ -310,13 +313,13 @@ impl Records {
     /// Where the file system refuses it.
     pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
         let path = self.path(&record.owner.container, record.cgroup)?;
-        let gone = self.gone();
+        let gone = &self.gone;
         let io = |call, path: &Path| {
             let path = path.to_owned();
             move |source| RecordError::Io { call, path, source }
         };
-        crate::lock::private_dir(&gone).map_err(io("mkdir", &gone))?;
-        forget_old(&gone);
+        crate::lock::private_dir(gone).map_err(io("mkdir", gone))?;
+        forget_old(gone);
         let to = gone.join(path.file_name().unwrap_or_default());
         // Its age is counted from now.
         let moved = fs::File::open(&path)
@@ -336,13 +339,11 @@ impl Records {
     ///
     /// Where it is there and can't be understood.
     pub fn of_gone_cgroup(&self, cgroup: u64) -> Result<Option<Record>, RecordError> {
-        let gone = Self { dir: self.gone() };
+        let gone = Self {
+            dir: self.gone.clone(),
+            gone: self.gone.clone(),
+        };
         gone.of_cgroup(cgroup)
-    }
-
-    /// Records that were put away.
-    fn gone(&self) -> PathBuf {
-        self.dir.join("gone")
     }
 
     /// All records. One that can't be understood is logged and left out: it
@@ -367,14 +368,19 @@ impl Records {
     ///
     /// Where the file system refuses it.
     pub fn remove_all(&self) -> Result<(), RecordError> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RecordError::Io {
-                call: "rm -r",
-                path: self.dir.clone(),
-                source,
-            }),
-            _ => Ok(()),
+        for dir in [&self.dir, &self.gone] {
+            match fs::remove_dir_all(dir) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(RecordError::Io {
+                        call: "rm -r",
+                        path: dir.clone(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Containers and cgroups that have a record.

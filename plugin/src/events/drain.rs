@@ -82,12 +82,17 @@ impl Drain {
     fn run(mut self) -> DrainError {
         // What was lost before is told at once.
         let mut look = Some(Instant::now());
+        // A container whose events are held back sends one when its window is over:
+        // so long after the last event more may be lost without a sign.
+        let mut quiet = Instant::now();
         loop {
             if self.take() {
-                look.get_or_insert_with(|| Instant::now() + LOSSES);
+                quiet = Instant::now() + LOSSES;
+                look.get_or_insert(quiet);
             }
-            if look.is_some_and(|when| when <= Instant::now()) {
-                look = None;
+            let now = Instant::now();
+            if look.is_some_and(|when| when <= now) {
+                look = Some(quiet).filter(|quiet| *quiet > now);
                 if let Err(error) = self.losses() {
                     return error;
                 }

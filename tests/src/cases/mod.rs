@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::machine::Machine;
+use crate::machine::{Kernel, Machine};
 
 type Run = Box<dyn Fn(&Machine) -> Result<()>>;
 
@@ -58,11 +58,16 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         cases.extend(doctor::cases());
         cases.extend(mechanism::cases(machine));
         cases.extend(rules::cases());
-        cases.extend(cli::cases());
+        if machine.runs_all() {
+            cases.extend(cli::cases());
+        }
         cases.extend(orders::cases(machine));
         cases.extend(events::cases(machine));
         cases.extend(why::cases(machine));
-        cases.extend(pins::cases(machine));
+        // The oldest kernel has the least of what pins need.
+        if machine.runs_all() || machine.kernel == Kernel::V6_1 {
+            cases.extend(pins::cases(machine));
+        }
         if machine.has_nri() {
             cases.extend(cri::cases(machine));
         }
@@ -83,7 +88,6 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Kernel;
 
     fn names(kernel: Kernel, userland: &str) -> Vec<String> {
         let machine = Machine {

@@ -25,7 +25,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         _ => [BINDS, ORDERS].concat(),
     };
     let mut cases = shared::all(CTR, &with_runc);
-    if machine.release() != "forky" {
+    if machine.release() != "forky" && machine.runs_all() {
         let crun = Ctr {
             name: "ctr-crun",
             binary: wrapper::CRUN,

@@ -58,7 +58,9 @@ fn selection(machine: &Machine) -> Vec<Shared> {
 fn selection_with_crun(machine: &Machine) -> Vec<Shared> {
     match machine.release() {
         "bookworm" => Vec::new(),
-        _ => vec![REFUSES],
+        "trixie" => vec![REFUSES],
+        _ if machine.runs_all() => vec![REFUSES],
+        _ => Vec::new(),
     }
 }
 

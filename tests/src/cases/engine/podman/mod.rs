@@ -44,7 +44,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
             Case::slow("podman/rootless", rootless::case),
             Case::slow("podman/checkpoint", checkpoint::case),
         ]);
-    } else {
+    } else if machine.runs_all() {
         cases.extend(shared::all(runc, &[shared::REFUSES]));
     }
     cases

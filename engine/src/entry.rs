@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(crate) mode: Mode,
     pub(crate) drift: Drift,
     pub(crate) site: Site,
+    /// When it was bound, where that was before and is not in the maps.
+    pub(crate) since: Option<u64>,
 }
 
 /// Binds a cgroup: the policy is complete before its id is in the entry, the
@@ -52,7 +54,10 @@ pub(crate) fn bind(
                 Drift::Audit => DRIFT_AUDIT,
                 Drift::Deny => DRIFT_DENY,
             },
-            bound_at: before.map_or_else(clock::now, |before| before.bound_at),
+            bound_at: before
+                .map(|before| before.bound_at)
+                .or(terms.since)
+                .unwrap_or_else(clock::now),
             root_dev: terms.site.root_dev,
             mnt_ns: terms.site.mnt_ns,
             runtime_mnt_ns: terms.site.runtime.mnt,

@@ -1,23 +1,51 @@
 //! One writer at a time: binding reads and writes several maps, and the writers
 //! are different processes.
 
-use std::{fs::File, io, path::Path, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 /// Where everything of ours that is not a pin lies: the lock and the records.
 pub const RUN_DIR: &str = "/run/execblock";
 
+/// How long the lock is waited for. Most writers have it for a millisecond, the first
+/// `load` for as long as it proves a mechanism; kubelet waits two minutes for a
+/// container to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The lock could not be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("{call} {path}: {source}")]
-pub struct LockError {
-    /// The call that failed.
-    pub call: &'static str,
-    /// What it was called on.
-    pub path: PathBuf,
-    /// The kernel's answer.
-    pub source: io::Error,
+pub enum LockError {
+    /// A file.
+    #[error("{call} {path}: {source}")]
+    Io {
+        /// The call that failed.
+        call: &'static str,
+        /// What it was called on.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Somebody does not give it back.
+    #[error(
+        "{path} was not to be had within {patience:?}: {holder}; see what that does, it may have to \
+         be ended"
+    )]
+    Held {
+        /// The lock's file.
+        path: PathBuf,
+        /// How long it was waited for.
+        patience: Duration,
+        /// Who has it.
+        holder: String,
+    },
 }
 
 /// Held until it is dropped, or until the process ends.
@@ -31,29 +59,99 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Where the directory or the file can't be made: fails closed, nothing is
-    /// bound without the lock.
+    /// Where the directory or the file can't be made, or somebody keeps it: fails
+    /// closed, nothing is bound without the lock.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
+        Self::acquire_named(dir, "lock")
+    }
+
+    /// Waits for another lock of `dir`.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub(crate) fn acquire_named(dir: &Path, name: &str) -> Result<Self, LockError> {
+        Self::acquire_within(dir, name, PATIENCE)
+    }
+
+    fn acquire_within(dir: &Path, name: &str, patience: Duration) -> Result<Self, LockError> {
         let failed = |call, path: &Path| {
             let path = path.to_owned();
-            move |error: rustix::io::Errno| LockError {
+            move |error: rustix::io::Errno| LockError::Io {
                 call,
                 path,
                 source: error.into(),
             }
         };
-        private_dir(dir).map_err(|source| LockError {
+        private_dir(dir).map_err(|source| LockError::Io {
             call: "mkdir",
             path: dir.to_owned(),
             source,
         })?;
-        let path = dir.join("lock");
+        let path = dir.join(name);
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(failed("open", &path))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
-            .map_err(failed("flock", &path))?;
-        Ok(Self { _file: file.into() })
+        let mut file = File::from(file);
+        match lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => file = wait(file, patience, &path)?,
+            other => other.map_err(failed("flock", &path))?,
+        }
+        // For whoever waits, in vain.
+        if let Err(error) = note(&mut file) {
+            log::debug!("{}: {error}", path.display());
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn lock(file: &File, operation: FlockOperation) -> Result<(), rustix::io::Errno> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation))
+}
+
+/// Waits in a thread, since flock(2) has no timeout. A thread that gets the lock too
+/// late gives it back at once.
+fn wait(file: File, patience: Duration, path: &Path) -> Result<File, LockError> {
+    let (send, receive) = mpsc::sync_channel(0);
+    let mut shown = file.try_clone().map_err(|source| LockError::Io {
+        call: "dup",
+        path: path.to_owned(),
+        source,
+    })?;
+    thread::spawn(move || {
+        let locked = lock(&file, FlockOperation::LockExclusive);
+        // Nobody waits any more: dropped, and so unlocked.
+        send.send(locked.map(|()| file)).ok();
+    });
+    match receive.recv_timeout(patience) {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(error)) => Err(LockError::Io {
+            call: "flock",
+            path: path.to_owned(),
+            source: error.into(),
+        }),
+        Err(_) => Err(LockError::Held {
+            path: path.to_owned(),
+            patience,
+            holder: holder(&mut shown),
+        }),
+    }
+}
+
+/// Says who has the lock.
+fn note(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// Who said so last.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match text.trim().parse::<u32>() {
+        Ok(pid) if read.is_ok() => format!("process {pid} has it"),
+        _ => "another process has it".to_owned(),
     }
 }
 
@@ -90,5 +188,23 @@ mod tests {
         drop(first);
         receive.recv_timeout(Duration::from_secs(10)).unwrap();
         waiter.join().unwrap();
+    }
+
+    #[test]
+    fn who_keeps_it_is_named_and_a_late_lock_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("run");
+        let first = Lock::acquire(&dir).unwrap();
+        let impatient = || Lock::acquire_within(&dir, "lock", Duration::from_millis(10));
+        let said = impatient().unwrap_err().to_string();
+        let holder = format!("process {} has it", std::process::id());
+        assert!(
+            said.contains(&holder) && said.contains("/run/lock"),
+            "{said}"
+        );
+        drop(first);
+        // The thread that still waits gets it, and nobody is there to take it.
+        drop(Lock::acquire(&dir).unwrap());
+        drop(Lock::acquire(&dir).unwrap());
     }
 }

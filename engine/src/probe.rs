@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     canary::CanaryError,
     cgroup::{CgroupError, Hierarchy},
-    kernel::{Capacity, Mechanism, PIN_DIR, PinState, Pins, Programs},
+    kernel::{self, Capacity, Mechanism, PIN_DIR, PinError, PinState, Pins, Programs},
     setup::{self, TryError},
 };
 
@@ -249,10 +249,19 @@ fn pins() -> Check {
         Ok(PinState::Loaded(_)) => {
             let mechanism = pins.mechanism().map_or("unknown", Mechanism::name);
             let links = pins.link_names().join(" ");
+            let other = pins
+                .open()
+                .and_then(|maps| Ok(maps.build()? != kernel::build()));
+            let outdated = if other.unwrap_or(true) {
+                "; other programs than this version's (execblock load replaces them, rules hold \
+                 meanwhile)"
+            } else {
+                ""
+            };
             check(
                 "pins",
                 Answer::Yes,
-                format!("{PIN_DIR}: {mechanism} ({links})"),
+                format!("{PIN_DIR}: {mechanism} ({links}){outdated}"),
             )
         }
         Ok(PinState::Absent) => check("pins", Answer::No, "nothing is loaded (execblock load)"),
@@ -261,11 +270,10 @@ fn pins() -> Check {
             Answer::No,
             format!("{PIN_DIR} is incomplete (execblock load)"),
         ),
-        Ok(PinState::Foreign(abi)) => check(
-            "pins",
-            Answer::No,
-            format!("{PIN_DIR} is of ABI version {abi} (execblock unload)"),
-        ),
+        Ok(PinState::Foreign(found)) => {
+            let dir = PIN_DIR.into();
+            check("pins", Answer::No, PinError::Abi { dir, found }.to_string())
+        }
         Err(error) => check("pins", Answer::Unknown, error.to_string()),
     }
 }

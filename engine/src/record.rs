@@ -266,7 +266,7 @@ impl Records {
             path: path.clone(),
             source,
         })?;
-        let new = path.with_extension("new");
+        let new = path.with_extension(UNFINISHED);
         fs::write(&new, text).map_err(failed("write", &new))?;
         fs::rename(&new, &path).map_err(failed("rename", &path))
     }
@@ -362,6 +362,17 @@ impl Records {
             .collect()
     }
 
+    /// Removes what writers that were killed have left. Nobody else writes meanwhile.
+    pub(crate) fn remove_unfinished(&self) {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        for path in paths.filter(|path| path.extension().is_some_and(|end| end == UNFINISHED)) {
+            if let Err(error) = fs::remove_file(&path) {
+                log::warn!("{}: {error}", path.display());
+            }
+        }
+    }
+
     /// Removes the directory and what is in it.
     ///
     /// # Errors
@@ -403,6 +414,9 @@ impl Records {
         Ok(self.dir.join(format!("{container}.{cgroup}.json")))
     }
 }
+
+/// The ending of a record that is being written.
+const UNFINISHED: &str = "new";
 
 /// How long the record of a container that is gone is kept.
 pub const KEPT: Duration = Duration::from_mins(10);

@@ -29,7 +29,7 @@ pub use stats::{Flow, Hit, HitKey, Stats};
 pub use tag::{Tag, Told};
 
 /// Version of everything in this crate; stands in [`Config::abi`].
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
 pub const NAME_MAX: usize = 255;
@@ -152,13 +152,27 @@ pub const CONFIG_TRANSIENT: u32 = 1;
 /// read it, so that drift may be asked for.
 pub const CONFIG_DRIFT: u32 = 2;
 
+/// The one value of the array `build`: which programs are pinned. They don't read
+/// it; it says whether an upgrade has something to do.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// SHA-256 of the object that was loaded.
+    pub object: [u8; 32],
+    /// Version of the crate that loaded it: major, minor, patch.
+    pub version: [u32; 3],
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// A cgroup id that is bound must be greater: 0 is none, 1 is the root.
 pub const CGROUP_ROOT: u64 = 1;
 
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Config, Container, Event, Flow, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+        Build, Config, Container, Event, Flow, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue,
+        Stats, Tag,
     };
 
     // SAFETY: each is repr(C), made of integers and arrays of integers alone,
@@ -168,6 +182,10 @@ mod pod {
     unsafe impl aya::Pod for Policy {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Build {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Tag {}
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleKey {}
     // SAFETY: as above.
@@ -191,6 +209,7 @@ const _LAYOUT: () = {
     assert!(size_of::<Container>() == 4 * 4 + 8 + 4 * 4);
     assert!(size_of::<Policy>() == 16 + 4 * 4);
     assert!(size_of::<Config>() == 2 * 4 + 8 + 2 * 4);
+    assert!(size_of::<Build>() == 32 + 4 * 4);
     assert!(size_of::<RuleKey>() == 4 * 4 + NAME_CAPACITY);
     assert!(size_of::<GlobKey>() == 3 * 4 + GLOB_MAX);
     assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);

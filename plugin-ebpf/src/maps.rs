@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use plugin_common::{
-    CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT, GlobKey,
+    Build, CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT, GlobKey,
     HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats, TOLD_DEFAULT, Tag,
     Told,
 };
@@ -39,6 +39,10 @@ pub static POLICIES: HashMap<u32, Policy, { CONTAINERS_DEFAULT as usize }, ON_DE
 /// One value: the levels in use, the ABI.
 #[btf_map(name = "config")]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// One value: which programs these are. They don't read it, as with `policies`.
+#[btf_map(name = "build")]
+pub static BUILD: Array<Build, 1> = Array::new();
 
 /// One value for each CPU.
 #[btf_map(name = "stats")]

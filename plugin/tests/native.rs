@@ -308,7 +308,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 4"),
+            err.contains("ABI version 99, expected 5: a newer execblock made them"),
             "{arguments:?}: {err}"
         );
     }

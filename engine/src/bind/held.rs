@@ -56,6 +56,7 @@ impl Held<'_> {
             mode: record.mode()?,
             drift: spec.drift,
             site: self.site(cgroup, &spec, &rules.allow, home)?,
+            since: None,
         };
         let policy = Policy::compile(&rules);
         self.records.write(record)?;
@@ -150,13 +151,32 @@ impl Held<'_> {
         Ok(())
     }
 
+    /// Whether a process that is alive carries the cgroup, outside of it: it stays
+    /// under those rules. `known` are all that are carried, once they were looked for.
+    pub(super) fn is_carried(&self, cgroup: u64, known: &mut Option<HashSet<u64>>) -> bool {
+        if known.is_none() {
+            match self.maps.carried() {
+                Ok(carried) => *known = Some(carried),
+                // Closed: nothing is forgotten that may be in use.
+                Err(error) => {
+                    log::warn!("looking for processes that left their cgroup: {error}");
+                    return true;
+                }
+            }
+        }
+        known
+            .as_ref()
+            .is_some_and(|carried| carried.contains(&cgroup))
+    }
+
     /// `binding` has its record already, and its entry not yet.
     pub(super) fn collect(&mut self, binding: Option<u64>) -> Result<usize, MapError> {
         let mut dead = 0;
         let mut used = HashSet::new();
         let mut bound: HashSet<u64> = binding.into_iter().collect();
+        let mut carried = None;
         for (id, container) in self.maps.containers()? {
-            if self.hierarchy.is_alive(id) {
+            if self.hierarchy.is_alive(id) || self.is_carried(id, &mut carried) {
                 used.insert(container.policy);
                 bound.insert(id);
             } else {
@@ -166,6 +186,7 @@ impl Held<'_> {
         }
         entry::forget_unused_policies(&mut self.maps, &used)?;
         entry::forget_counts(&mut self.maps, &bound)?;
+        self.records.remove_unfinished();
         let gone = self.records.all().into_iter();
         for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
             if let Err(error) = self.records.remove(&record) {

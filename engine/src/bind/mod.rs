@@ -5,6 +5,7 @@
 //! that the next collection removes.
 
 mod held;
+mod rebind;
 
 use std::{
     collections::HashMap,
@@ -12,6 +13,8 @@ use std::{
 };
 
 use plugin_common::{Container, Flow, Hit};
+
+pub(crate) use self::rebind::rebind;
 
 use self::held::{Held, Home};
 use crate::{
@@ -75,7 +78,7 @@ pub enum Unbound {
     Unknown,
     /// It is forgotten.
     Done,
-    /// Processes run under that id: they stay under their rules.
+    /// Processes run under that id, or left its cgroup: they stay under their rules.
     InUse,
 }
 
@@ -291,6 +294,7 @@ impl Binder {
         }
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut result = Unbound::Unknown;
+        let mut carried = None;
         for record in self.records().of_container(container)? {
             // Closed: it may be another engine's container of the same id, or one
             // that its engine did not manage to stop.
@@ -298,7 +302,12 @@ impl Binder {
                 result = Unbound::InUse;
                 continue;
             }
-            self.open()?.forget(&record)?;
+            let mut held = self.open()?;
+            if held.is_carried(record.cgroup, &mut carried) {
+                result = Unbound::InUse;
+                continue;
+            }
+            held.forget(&record)?;
             if result == Unbound::Unknown {
                 result = Unbound::Done;
             }
@@ -330,7 +339,7 @@ impl Binder {
     /// Where the maps can't be read.
     pub fn bound(&self) -> Result<Vec<Bound>, BindError> {
         let _lock = Lock::acquire(&self.run_dir)?;
-        let maps = self.pins.open()?;
+        let Held { maps, .. } = self.open()?;
         let mut records: HashMap<u64, Record> = self
             .records()
             .all()
@@ -356,6 +365,7 @@ impl Binder {
 
     /// The maps and records, for whoever has the lock.
     fn open(&self) -> Result<Held<'_>, PinError> {
+        self.pins.recover()?;
         Ok(Held {
             maps: self.pins.open()?,
             records: self.records(),

@@ -136,6 +136,7 @@ fn experiments(scratch: &Scratch, maps: &mut Maps, root: &Path) -> Result<(), Dr
         mode: Mode::Enforce,
         drift: Drift::Deny,
         site: Site::of(own, root, Namespaces::default(), true)?,
+        since: None,
     };
     let policy = Policy::compile(&Rules::default());
     entry::bind(maps, scratch.cgroup(), &policy, terms).map_err(CanaryError::from)?;

@@ -189,12 +189,7 @@ impl Hierarchy {
                 if path.is_empty() { "/" } else { path }.to_owned(),
             ));
         }
-        let depth = path
-            .split('/')
-            .skip(1)
-            .filter(|part| !part.is_empty())
-            .count();
-        let level = u32::try_from(depth).unwrap_or(u32::MAX);
+        let level = depth(path);
         if level > LEVEL_MAX {
             return Err(CgroupError::TooDeep {
                 path: path.to_owned(),
@@ -211,6 +206,16 @@ impl Hierarchy {
             level: self.whole.then_some(level),
             path: path.to_owned(),
         })
+    }
+
+    /// A cgroup that was bound by this path, and may be gone by now.
+    #[must_use]
+    pub fn recorded(&self, id: u64, path: &str) -> Cgroup {
+        Cgroup {
+            id,
+            level: self.whole.then(|| depth(path)),
+            path: path.to_owned(),
+        }
     }
 
     /// The cgroup of a container, by its first process.
@@ -318,14 +323,18 @@ impl Hierarchy {
         }
     }
 
-    /// Our own cgroups below this process's whose name begins with `prefix` and
-    /// that hold no process: what a killed command left.
-    pub fn remove_empty(&self, prefix: &str) {
+    /// Our own cgroups below this process's that are named by `prefix` and a process
+    /// which is gone: what a killed command left.
+    pub fn remove_left(&self, prefix: &str) {
         let Ok(entries) = fs::read_dir(self.dir(&self.own)) else {
             return;
         };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else {
+                continue;
+            };
+            if !Path::new("/proc").join(pid).exists() {
                 // rmdir refuses a cgroup that is in use.
                 remove(&entry.path());
             }
@@ -367,7 +376,7 @@ fn gone_or(pid: i32, source: procfs::ProcError) -> CgroupError {
 }
 
 /// A pidfd becomes readable when its process ends.
-fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [rustix::event::PollFd::new(
         pidfd,
         rustix::event::PollFlags::IN,
@@ -397,6 +406,12 @@ fn has_processes(dir: &Path) -> bool {
     fs::read_to_string(dir.join("cgroup.events")).map_or(true, |events| {
         events.lines().any(|line| line == "populated 1")
     })
+}
+
+/// On which level a cgroup is, by its path; the root is on 0.
+fn depth(path: &str) -> u32 {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    u32::try_from(parts.count()).unwrap_or(u32::MAX)
 }
 
 /// Whether `path` is `above` or lies below it.

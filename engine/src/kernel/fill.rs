@@ -7,8 +7,9 @@ use aya::{
 };
 use plugin_common::{Container, Flow, Hit, HitKey, Policy, RuleKey, RuleValue};
 
-use super::maps::{
-    CONTAINERS, FLOWS, GLOBS, GlobText, HITS, MapError, Maps, POLICIES, RULES, other,
+use super::{
+    Capacity,
+    maps::{CONTAINERS, FLOWS, GLOBS, GlobText, HITS, MapError, Maps, POLICIES, RULES, other},
 };
 
 /// How full a map is.
@@ -48,6 +49,16 @@ impl Maps {
     }
 }
 
+impl Maps {
+    /// How much they hold.
+    pub fn capacity(&self) -> Result<Capacity, MapError> {
+        Ok(Capacity {
+            containers: capacity(&self.containers).map_err(other(CONTAINERS))?,
+            rules: capacity(&self.rules).map_err(other(RULES))?,
+        })
+    }
+}
+
 /// Entries, and the most that there can be.
 type Counted = Result<(u32, u32), AyaError>;
 
@@ -61,7 +72,7 @@ fn globs(map: &Map) -> Counted {
     count(typed.keys(), capacity(map)?)
 }
 
-fn capacity(map: &Map) -> Result<u32, AyaError> {
+pub(super) fn capacity(map: &Map) -> Result<u32, AyaError> {
     match map {
         Map::HashMap(data) | Map::LpmTrie(data) => Ok(data.info()?.max_entries()),
         // No other has entries that come and go.

@@ -1,11 +1,16 @@
 //! Loads the object: maps made, offsets set, no program in the kernel yet.
 
+use std::path::PathBuf;
+
 use aya::{Btf, Ebpf, EbpfLoader};
-use plugin_common::{CONTAINERS_DEFAULT, GLOBS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
+use plugin_common::{Build, CONTAINERS_DEFAULT, GLOBS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    KernelError, Maps,
+    KernelError, Maps, PinError, PinState, Pins,
     btf::{BtfError, Layout},
+    maps::TAGS,
+    tags,
 };
 
 /// The compiled programs of `plugin-ebpf`.
@@ -125,6 +130,40 @@ impl Default for Capacity {
     }
 }
 
+/// Which programs these are: those of this version.
+#[must_use]
+pub fn build() -> Build {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    Build {
+        object: Sha256::digest(OBJECT).into(),
+        version: [
+            number(env!("CARGO_PKG_VERSION_MAJOR")),
+            number(env!("CARGO_PKG_VERSION_MINOR")),
+            number(env!("CARGO_PKG_VERSION_PATCH")),
+        ],
+        reserved: 0,
+    }
+}
+
+/// Where the tags of pinned programs are pinned.
+#[derive(Debug)]
+pub struct Tags(PathBuf);
+
+impl Tags {
+    /// Those of the programs behind complete pins.
+    ///
+    /// # Errors
+    ///
+    /// Where they are not found.
+    pub fn of(pins: &Pins) -> Result<Self, PinError> {
+        if let PinState::Foreign(_) = pins.state()? {
+            // Those of older versions are not pinned.
+            tags::pin_those_of(pins.dir())?;
+        }
+        Ok(Self(pins.dir().join(TAGS)))
+    }
+}
+
 /// The object with its maps; programs go into the kernel when they are attached.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
@@ -145,12 +184,25 @@ impl Programs {
     ///
     /// Where the kernel has no BTF, or refuses a map.
     pub fn load(capacity: Capacity) -> Result<Self, KernelError> {
+        Self::load_beside(capacity, None)
+    }
+
+    /// As [`load`](Self::load), to take the place of pinned programs: what processes
+    /// carry with them is theirs too.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel has no BTF, or refuses a map.
+    pub fn load_beside(capacity: Capacity, others: Option<&Tags>) -> Result<Self, KernelError> {
         let layout = Layout::of_kernel()?;
         let constants = constants(&layout)?;
         drop(layout);
         let mut loader = EbpfLoader::new();
         for (constant, value) in &constants {
             loader.override_global(constant, value, true);
+        }
+        if let Some(Tags(path)) = others {
+            loader.map_pin_path(TAGS, path.as_path());
         }
         let mut ebpf = loader
             .map_max_entries("containers", capacity.containers)
@@ -166,7 +218,8 @@ impl Programs {
             .allow_unsupported_maps()
             .load(OBJECT)
             .map_err(Box::new)?;
-        let maps = Maps::take(&mut ebpf)?;
+        let mut maps = Maps::take(&mut ebpf)?;
+        maps.set_build(build())?;
         let btf = Btf::from_sys_fs().map_err(|error| KernelError::Program {
             program: "all",
             source: Box::new(error),

@@ -15,7 +15,8 @@ use aya::{
     },
 };
 use plugin_common::{
-    Config, Container, Flow, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue, Stats,
+    Build, Config, Container, Flow, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue,
+    Stats,
 };
 
 use super::chain;
@@ -50,18 +51,22 @@ pub(super) const HITS: &str = "hits";
 const STATS: &str = "stats";
 pub(super) const EVENTS: &str = "events";
 pub(super) const FLOWS: &str = "flows";
+const BUILD: &str = "build";
+pub(super) const TAGS: &str = "tags";
 
 /// All maps, as made or as pinned.
 pub struct Maps {
-    containers: Map,
-    rules: Map,
-    globs: Map,
-    policies: Map,
-    config: Map,
-    hits: Map,
-    flows: Map,
-    stats: Map,
-    events: Map,
+    pub(super) containers: Map,
+    pub(super) rules: Map,
+    pub(super) globs: Map,
+    pub(super) policies: Map,
+    pub(super) config: Map,
+    pub(super) hits: Map,
+    pub(super) flows: Map,
+    pub(super) stats: Map,
+    pub(super) events: Map,
+    pub(super) build: Map,
+    pub(super) tags: Map,
 }
 
 impl std::fmt::Debug for Maps {
@@ -97,6 +102,8 @@ impl Maps {
             flows: take(FLOWS)?,
             stats: take(STATS)?,
             events: take(EVENTS)?,
+            build: take(BUILD)?,
+            tags: take(TAGS)?,
         })
     }
 
@@ -113,6 +120,8 @@ impl Maps {
             flows: Map::HashMap(open(FLOWS)?),
             stats: Map::PerCpuArray(open(STATS)?),
             events: Map::RingBuf(open(EVENTS)?),
+            build: Map::Array(open(BUILD)?),
+            tags: Map::Unsupported(open(TAGS)?),
         })
     }
 
@@ -125,7 +134,7 @@ impl Maps {
     }
 
     /// The maps with their names, for pinning.
-    pub(super) fn all(&self) -> [(&'static str, &Map); 9] {
+    pub(super) fn all(&self) -> [(&'static str, &Map); 11] {
         [
             (CONTAINERS, &self.containers),
             (RULES, &self.rules),
@@ -136,6 +145,8 @@ impl Maps {
             (FLOWS, &self.flows),
             (STATS, &self.stats),
             (EVENTS, &self.events),
+            (BUILD, &self.build),
+            (TAGS, &self.tags),
         ]
     }
 
@@ -147,7 +158,8 @@ impl Maps {
             | Map::LpmTrie(data)
             | Map::Array(data)
             | Map::PerCpuArray(data)
-            | Map::RingBuf(data) => Some(data.fd().as_fd()),
+            | Map::RingBuf(data)
+            | Map::Unsupported(data) => Some(data.fd().as_fd()),
             _ => None,
         }
     }
@@ -247,18 +259,8 @@ impl Maps {
     pub fn glob_keys(&self) -> Result<Vec<GlobKey>, MapError> {
         let globs: LpmTrie<_, GlobText, RuleValue> =
             LpmTrie::try_from(&self.globs).map_err(other(GLOBS))?;
-        globs
-            .keys()
-            .map(|key| {
-                let key = key.map_err(other(GLOBS))?;
-                let text = key.data();
-                Ok(GlobKey {
-                    bits: key.prefix_len(),
-                    policy: text.policy,
-                    kind: text.kind,
-                    name: text.name,
-                })
-            })
+        let keys = globs.keys();
+        keys.map(|key| Ok(from_glob_key(&key.map_err(other(GLOBS))?)))
             .collect()
     }
 
@@ -298,6 +300,18 @@ impl Maps {
     pub fn set_config(&mut self, value: Config) -> Result<(), MapError> {
         let mut config = Array::try_from(&mut self.config).map_err(other(CONFIG))?;
         config.set(0, value, 0).map_err(other(CONFIG))
+    }
+
+    /// Which programs look at these maps.
+    pub fn build(&self) -> Result<Build, MapError> {
+        let build = Array::try_from(&self.build).map_err(other(BUILD))?;
+        build.get(&0, 0).map_err(other(BUILD))
+    }
+
+    /// Says which programs look at these maps.
+    pub fn set_build(&mut self, value: Build) -> Result<(), MapError> {
+        let mut build = Array::try_from(&mut self.build).map_err(other(BUILD))?;
+        build.set(0, value, 0).map_err(other(BUILD))
     }
 
     /// The counters, summed over the CPUs.
@@ -363,6 +377,16 @@ fn glob_key(key: &GlobKey) -> Key<GlobText> {
         name: key.name,
     };
     Key::new(key.bits, text)
+}
+
+pub(super) fn from_glob_key(key: &Key<GlobText>) -> GlobKey {
+    let text = key.data();
+    GlobKey {
+        bits: key.prefix_len(),
+        policy: text.policy,
+        kind: text.kind,
+        name: text.name,
+    }
 }
 
 fn is_errno(error: &AyaError, errno: i32) -> bool {

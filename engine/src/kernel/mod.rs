@@ -3,22 +3,27 @@
 
 mod attach;
 mod btf;
+mod carry;
 mod events;
 mod fill;
 mod fmod_ret;
 mod load;
 mod maps;
+mod older;
 mod pin;
+mod swap;
+mod tags;
 
 use std::{fmt, io, path::PathBuf, str::FromStr};
 
 pub use attach::{Attached, Link};
 pub use events::Events;
 pub use fill::Fill;
-pub use load::{Capacity, Programs};
+pub use load::{Capacity, Programs, Tags, build};
 pub use maps::{MapError, Maps};
+pub use older::Older;
 pub(crate) use pin::is_bpffs;
-pub use pin::{PIN_DIR, PinError, PinState, Pins};
+pub use pin::{PIN_DIR, PinError, PinState, Pins, is_taken_over};
 use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM, MECHANISM_SIGNAL};
 
 /// How an exec is refused.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/execblock/            0700
-//!     containers rules policies config stats events
+//!     containers rules policies config stats events …
 //!     links/                        one for each attached program
 //! ```
 //! Links are pinned last, and [`Config::abi`](plugin_common::Config) is written
@@ -23,7 +23,7 @@ use plugin_common::{ABI, Config};
 
 use super::{
     Attached, MapError, Maps, Mechanism, Programs, chain,
-    fmod_ret::{bpf_raw, fd_number},
+    fmod_ret::{bpf, bpf_raw, fd_number},
 };
 
 /// Where the pins lie unless a test says otherwise.
@@ -42,10 +42,7 @@ pub enum PinError {
     #[error("the pins in {0} are incomplete (execblock load makes them anew)")]
     Incomplete(PathBuf),
     /// Another version made them.
-    #[error(
-        "the pins in {dir} are of ABI version {found}, expected {ABI}: stop the containers, then \
-         execblock unload with the version that made them"
-    )]
+    #[error("the pins in {dir} are of ABI version {found}, expected {ABI}: {}", what_to_do(*.found))]
     Abi {
         /// Where they are.
         dir: PathBuf,
@@ -86,8 +83,27 @@ pub enum PinError {
     Map(#[from] MapError),
 }
 
+/// The oldest version whose pins are taken over.
+const OLDEST: u32 = 4;
+
+/// Whether the containers of pins of an older version can be taken over.
+#[must_use]
+pub fn is_taken_over(abi: u32) -> bool {
+    (OLDEST..ABI).contains(&abi)
+}
+
+fn what_to_do(found: u32) -> &'static str {
+    if is_taken_over(found) {
+        "execblock load takes them over, rules hold meanwhile"
+    } else if found > ABI {
+        "a newer execblock made them, use that one; rules hold"
+    } else {
+        "they are too old to be taken over: stop the containers, then execblock unload"
+    }
+}
+
 /// What stands in the directory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinState {
     /// Nothing.
     Absent,
@@ -123,7 +139,7 @@ impl Pins {
         &self.dir
     }
 
-    fn links(&self) -> PathBuf {
+    pub(super) fn links(&self) -> PathBuf {
         self.dir.join("links")
     }
 
@@ -189,7 +205,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Pins maps and links, then marks them complete with `config`.
+    /// Pins maps and links, then marks them complete with `config`, but for the levels,
+    /// which are those of the maps.
     ///
     /// # Errors
     ///
@@ -210,7 +227,15 @@ impl Pins {
         for (name, link) in attached.into_iter().flat_map(|attached| attached.links) {
             link.pin(&self.links().join(name))?;
         }
-        programs.maps.set_config(Config { abi: ABI, ..config })?;
+        let Config {
+            levels, deepest, ..
+        } = programs.maps.config()?;
+        programs.maps.set_config(Config {
+            abi: ABI,
+            levels,
+            deepest,
+            ..config
+        })?;
         Ok(())
     }
 
@@ -221,13 +246,24 @@ impl Pins {
     ///
     /// The first file that can't be removed.
     pub fn remove(&self) -> Result<bool, PinError> {
-        let links = self.links();
         // Links first: a program never runs without its maps anyway, but its
         // end is what was asked for.
-        let mut any = self.empty(&links)?;
-        remove_dir(&links).map_err(self.failed("rmdir", &links))?;
+        let mut any = self.remove_links()?;
         any |= self.empty(&self.dir)?;
         remove_dir(&self.dir).map_err(self.failed("rmdir", &self.dir))?;
+        Ok(any)
+    }
+
+    /// Removes the pins of the links alone: the programs end, their maps can still be
+    /// read. Returns whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// The first file that can't be removed.
+    pub fn remove_links(&self) -> Result<bool, PinError> {
+        let links = self.links();
+        let any = self.empty(&links)?;
+        remove_dir(&links).map_err(self.failed("rmdir", &links))?;
         Ok(any)
     }
 
@@ -272,7 +308,7 @@ impl Pins {
     }
 
     #[expect(clippy::unused_self, reason = "reads as a part of each call")]
-    fn failed<'a>(
+    pub(super) fn failed<'a>(
         &self,
         call: &'static str,
         path: &'a Path,
@@ -312,6 +348,15 @@ fn mount_bpffs(path: &Path) -> Result<(), PinError> {
 #[must_use]
 pub(crate) fn is_bpffs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(BPF_FS))
+}
+
+/// A descriptor of a pinned BPF object.
+pub(super) fn get_fd(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all bytes zero is a valid attribute.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 /// Pins a descriptor of a BPF object.

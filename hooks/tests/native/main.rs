@@ -13,13 +13,15 @@ macro_rules! ensure {
     };
 }
 
+mod crash;
 mod runc;
+mod upgrade;
 
 use std::{
     fs,
     io::{self, Write as _},
     os::unix::{
-        fs::symlink,
+        fs::{MetadataExt as _, symlink},
         process::{CommandExt as _, ExitStatusExt as _},
     },
     path::{Path, PathBuf},
@@ -71,7 +73,7 @@ fn main() {
     // They share one set of pins.
     arguments.test_threads = Some(1);
     let able = own_mounts().and_then(|()| {
-        let loaded = Setup::default().load(Options::default());
+        let loaded = Setup::default().load(&Options::default());
         loaded.map(drop).map_err(|error| error.to_string())
     });
     let runc = program("runc").is_some() && program("busybox").is_some();
@@ -87,6 +89,8 @@ fn main() {
         |able: bool| move |&(name, case): &Case| Trial::test(name, case).with_ignored_flag(!able);
     let trials = CASES
         .iter()
+        .chain(upgrade::CASES)
+        .chain(crash::CASES)
         .map(trial(able.is_ok()))
         .chain(runc::CASES.iter().map(trial(able.is_ok() && runc)))
         .collect();
@@ -151,6 +155,11 @@ impl Container {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The id of its cgroup.
+    fn cgroup(&self) -> Result<u64, Failed> {
+        Ok(fs::metadata(&self.dir)?.ino())
     }
 
     fn end(&mut self) -> Result<(), Failed> {
@@ -258,7 +267,7 @@ fn hook_refuses_and_binds_nothing() -> Result<(), Failed> {
     );
     Setup::default().unload()?;
     let refused = hooked(&created(deny("whoami")), 1, "execblock load");
-    Setup::default().load(Options::default())?;
+    Setup::default().load(&Options::default())?;
     refused
 }
 
@@ -283,7 +292,7 @@ fn hook_touches_nothing_of_others() -> Result<(), Failed> {
         );
         Ok(())
     })();
-    Setup::default().load(Options::default())?;
+    Setup::default().load(&Options::default())?;
     result
 }
 

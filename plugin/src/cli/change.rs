@@ -70,7 +70,7 @@ pub(crate) fn deny(args: &Deny) -> Result<ExitCode, Failure> {
     // A container that is not there must not leave programs loaded.
     let target = args.target.find(&args.container)?;
     Setup::default()
-        .load(Options::default())
+        .load(&Options::default())
         .map_err(setup_failure)?;
     change(&target, &Change::Deny(rules, until(args.time)))
 }

@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use execblock::{
     bind::Binder,
     node::Node,
-    setup::{Loaded, Options, Setup},
+    setup::{Loaded, Options, Replace, Setup},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,9 +63,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Ends with status 3 where the kernel can't: better no plugin than one that
     // accepts what it can't protect.
     let loaded = Setup::default()
-        .load(Options::default())
+        .load(&Options {
+            replace: Replace::Outdated,
+            retiring: &events::keep_those_of,
+            ..Options::default()
+        })
         .map_err(setup_failure)?;
     log::info!("mechanism {}", loaded.mechanism());
+    if let Loaded::Replaced { containers, .. } = loaded {
+        log::info!("replaced what an older version had loaded, {containers} containers bound");
+    }
     let binder = Binder::new()?;
     let metrics = Arc::new(Metrics::default());
     let hear = listener(&settings, &metrics);

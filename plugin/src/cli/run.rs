@@ -91,9 +91,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         transient: true,
         ..Options::default()
     };
-    setup.load(options).map_err(setup_failure)?;
+    setup.load(&options).map_err(setup_failure)?;
     let result = Binder::new().map_err(Failure::from).and_then(|binder| {
-        binder.hierarchy().remove_empty(CGROUP_PREFIX);
+        binder.hierarchy().remove_left(CGROUP_PREFIX);
         let name = format!("{CGROUP_PREFIX}{}", std::process::id());
         let scratch = binder.hierarchy().create(&name)?;
         let owner = Owner {

@@ -10,7 +10,7 @@ use std::{
 use execblock::{
     bind::Binder,
     clock,
-    kernel::{Events, MapError, Maps, PinError},
+    kernel::{Events, MapError, Maps, PinError, Pins},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -61,18 +61,18 @@ impl Drain {
     /// Waits until nobody else reads it.
     fn wait(binder: &Binder, bytes: u64) -> Result<Self, DrainError> {
         let journal = Journal::wait(binder.run_dir(), bytes)?;
-        Self::new(binder, journal)
+        Self::new(binder, binder.pins(), journal)
     }
 
-    fn new(binder: &Binder, journal: Journal) -> Result<Self, DrainError> {
-        let maps = binder.pins().open()?;
+    fn new(binder: &Binder, pins: &Pins, journal: Journal) -> Result<Self, DrainError> {
+        let maps = pins.open()?;
         let told = journal.told();
         Ok(Self {
-            ring: Events::open(binder.pins().dir())?,
+            ring: Events::open(pins.dir())?,
             maps,
             names: Names::new(binder.records()),
             journal,
-            pins: binder.pins().dir().to_owned(),
+            pins: pins.dir().to_owned(),
             told,
             lost: 0,
         })
@@ -187,16 +187,23 @@ pub(crate) fn drain(binder: &Binder, bytes: u64) -> ! {
             log::error!("events are not taken, trying again: {problem}");
         }
         said = problem;
-        thread::sleep(AGAIN);
+        if !matches!(error, DrainError::Replaced) {
+            thread::sleep(AGAIN);
+        }
     }
 }
 
 /// Takes what is there, unless another process reads it anyway.
 pub(crate) fn drain_once(binder: &Binder, bytes: u64) -> Result<(), DrainError> {
+    drain_pins(binder, binder.pins(), bytes)
+}
+
+/// As [`drain_once`], of the programs behind other pins.
+pub(super) fn drain_pins(binder: &Binder, pins: &Pins, bytes: u64) -> Result<(), DrainError> {
     let Some(journal) = Journal::unless_held(binder.run_dir(), bytes)? else {
         return Ok(());
     };
-    let mut drain = Drain::new(binder, journal)?;
+    let mut drain = Drain::new(binder, pins, journal)?;
     drain.take();
     drain.losses()
 }

@@ -260,7 +260,7 @@ fn tried(loaded: Loaded) -> Vec<(Mechanism, bool)> {
     let chosen = loaded.mechanism();
     let before = match loaded {
         Loaded::Already(_) => &[][..],
-        Loaded::New(..) => &Mechanism::ALL[..],
+        Loaded::New(..) | Loaded::Replaced { .. } => &Mechanism::ALL[..],
     };
     let failed = before.iter().take_while(|one| **one != chosen);
     failed

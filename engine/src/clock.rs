@@ -32,5 +32,6 @@ pub fn time_of_day(instant: u64) -> SystemTime {
     } else {
         today.checked_add(apart)
     };
-    then.unwrap_or(today)
+    // RFC 3339, as it is written, begins there.
+    then.unwrap_or(today).max(SystemTime::UNIX_EPOCH)
 }

@@ -23,7 +23,7 @@ pub const ARGUMENT_CAPACITY: usize = 128;
 pub const EVENTS_BURST: u64 = 100;
 
 /// Nanoseconds.
-pub const EVENTS_WINDOW: u64 = 1_000_000_000;
+pub const EVENTS_WINDOW: u64 = 10_000_000_000;
 
 /// How long a shell may take to try a refused program under its next name, in
 /// nanoseconds: that is one denial.

@@ -32,6 +32,6 @@ pub struct Told {
     /// Rules that were told of the exec under way, in audit mode, where more than
     /// one hook sees it.
     pub audited: [u32; 2],
-    /// Zero.
-    pub reserved: u32,
+    /// Hash of what is behind the last slash of the first.
+    pub last_part: u32,
 }

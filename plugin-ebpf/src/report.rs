@@ -157,7 +157,7 @@ pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
             first: 0,
             last: 0,
             audited: [0; 2],
-            reserved: 0,
+            last_part: 0,
         };
         // Nobody else makes it: the thread is this one.
         let _made = TOLD.insert(&thread, &new, 0);
@@ -168,35 +168,46 @@ pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
     // SAFETY: the map's value is a valid Told, and only its own thread's.
     let told = unsafe { &mut *told };
     let now = now();
-    let lately = now - told.at < DENIAL_WINDOW;
+    let lately = now.saturating_sub(told.at) < DENIAL_WINDOW;
     if how & AUDITED != 0 {
         let known = told.audited[0] == rule || told.audited[1] == rule;
         if how & BEHIND == 0 {
             told.audited = [rule, told.audited[0]];
+            if !lately {
+                // What was denied before is long ago, and stays so.
+                told.rule = 0;
+            }
             told.at = now;
             return 0;
         }
         told.audited = [0; 2];
         return u64::from(known && lately);
     }
-    let hash = hash(requested, how);
-    let again = told.rule == rule && lately && hash != told.first && hash != told.last;
-    told.last = hash;
+    let (whole, last_part) = hashes(requested, how);
+    // A mapping has no name. Several programs may meet one rule.
+    let is_name = whole != 0 && told.first != 0 && last_part == told.last_part;
+    let is_other = whole != told.first && whole != told.last;
+    let again = told.rule == rule && lately && is_name && is_other;
+    told.last = whole;
     if !again {
         told.rule = rule;
-        told.first = hash;
+        told.first = whole;
+        told.last_part = last_part;
         told.at = now;
     }
     u64::from(again)
 }
 
-/// Tells names apart by their beginning; 0 where there is none to be read.
+/// Tells names apart by their beginning, as a whole and in what of it is behind the
+/// last slash; zeros where there is none to be read.
 #[inline(always)]
-fn hash(address: u64, how: u64) -> u32 {
+fn hashes(address: u64, how: u64) -> (u32, u32) {
     const WORDS: usize = 16;
+    // FNV-1a.
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     if address == 0 {
-        return 0;
+        return (0, 0);
     }
     let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
     for index in 0..WORDS {
@@ -216,15 +227,26 @@ fn hash(address: u64, how: u64) -> u32 {
     } else {
         field::user_string(bytes, address)
     };
-    // SAFETY: as above.
-    let words = unsafe { words.assume_init_ref() };
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let mut part = BASIS;
     let mut index = 0;
-    while index < WORDS {
-        sum = (sum ^ words[index]).wrapping_mul(PRIME);
+    while index < bytes.len() {
+        part = match bytes[index] {
+            0 => break,
+            b'/' => BASIS,
+            byte => (part ^ u64::from(byte)).wrapping_mul(PRIME),
+        };
         index += 1;
     }
-    (sum ^ sum >> 32) as u32
+    // SAFETY: as above.
+    let words = unsafe { words.assume_init_ref() };
+    let mut whole = BASIS;
+    let mut index = 0;
+    while index < WORDS {
+        whole = (whole ^ words[index]).wrapping_mul(PRIME);
+        index += 1;
+    }
+    let folded = |sum: u64| (sum ^ sum >> 32) as u32;
+    (folded(whole), folded(part))
 }
 
 /// The session that the current process belongs to, see [`Event::session`].
@@ -298,7 +320,8 @@ fn flow(cgroup: u64) -> Option<&'static mut Flow> {
 #[inline(always)]
 fn admits(flow: &mut Flow) -> bool {
     let now = now();
-    if now - flow.since >= EVENTS_WINDOW {
+    // Another CPU may have begun it later.
+    if now.saturating_sub(flow.since) >= EVENTS_WINDOW {
         flow.since = now;
         flow.tried = 0;
     }
@@ -324,10 +347,11 @@ pub fn event(told: &Report) {
         }
         return;
     }
-    count(|stats| &mut stats.events_lost);
+    // Whoever sees the sum looks for it here.
     if let Some(flow) = flow {
         increase(&mut flow.lost);
     }
+    count(|stats| &mut stats.events_lost);
 }
 
 /// Writes every field, and of the strings what their lengths say: a whole Event

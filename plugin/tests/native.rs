@@ -14,6 +14,8 @@ macro_rules! ensure {
     };
 }
 
+#[path = "native/crash.rs"]
+mod crash;
 #[path = "native/daemon.rs"]
 mod daemon;
 #[path = "native/events.rs"]
@@ -86,6 +88,15 @@ const CASES: &[Case] = &[
         limits::no_depth_escapes_a_directory,
     ),
     ("an_order_keeps_the_site", site::an_order_keeps_it),
+    (
+        "change_killed_at_each_step",
+        crash::change_killed_at_each_step,
+    ),
+    ("load_killed_at_each_step", crash::load_killed_at_each_step),
+    (
+        "replace_killed_at_each_step",
+        crash::replace_killed_at_each_step,
+    ),
     ("why_says_what_happens", why::says_what_happens),
     ("why_knows_an_allow_list", why::knows_an_allow_list),
     ("why_knows_drift", why::knows_drift),

@@ -2,72 +2,15 @@
 //! in a containerd of its own, so that the machine's is neither configured nor restarted.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Result, ensure};
 
-use crate::containerd::{self, Place};
+use crate::containerd;
 use crate::cri_client::{ContainerSpec, CriClient, LinuxPod, PodConfig, PodMetadata, PodSecurity};
-use crate::process::{self, LogFile};
+use crate::private::Private;
 use crate::protocol;
 
-const DIR: &str = "/run/execblock-demo";
-const STATE: &str = "/var/lib/execblock-demo";
-const LIMIT: Duration = Duration::from_mins(1);
 const ANNOTATION: (&str, &str) = ("execblock/deny", "whoami");
-
-/// A process that ends with this one's scope.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let ended = process::pid_of(&self.0)
-            .and_then(|pid| process::signal(pid, Signal::TERM))
-            .and_then(|()| process::wait_within(&mut self.0, LIMIT));
-        if let Err(error) = ended {
-            say(&format!("ending a daemon: {error:#}"));
-        }
-    }
-}
-
-impl Daemon {
-    /// Its output goes to a log, which is returned.
-    fn start(command: &mut Command, name: &str) -> Result<(Self, PathBuf)> {
-        let path = PathBuf::from(format!("{DIR}/{name}.log"));
-        let log = File::create(&path)?;
-        command.stdout(log.try_clone()?).stderr(log);
-        Ok((Self(command.spawn().context(name.to_owned())?), path))
-    }
-}
-
-/// Removes what a demo leaves, also one that was killed.
-struct Folders;
-
-impl Folders {
-    fn make() -> Result<Self> {
-        drop(Self);
-        for dir in [DIR, STATE] {
-            fs::create_dir_all(dir)?;
-        }
-        Ok(Self)
-    }
-}
-
-impl Drop for Folders {
-    fn drop(&mut self) {
-        for dir in [DIR, STATE] {
-            if Path::new(dir).exists()
-                && let Err(error) = fs::remove_dir_all(dir)
-            {
-                say(&format!("removing {dir}: {error}"));
-            }
-        }
-    }
-}
 
 pub(crate) fn run(execblock: &str) -> Result<()> {
     protocol::without_log();
@@ -79,54 +22,22 @@ pub(crate) fn run(execblock: &str) -> Result<()> {
         return Ok(());
     }
     say(&format!("containerd {version}"));
-    let _folders = Folders::make()?;
-    let nri_socket = format!("{DIR}/nri.sock");
-    let place = Place {
-        state: STATE,
-        run: DIR,
-        nri_socket: &nri_socket,
-    };
-    let config = format!("{DIR}/config.toml");
-    fs::write(
-        &config,
-        containerd::config(&place, containerd::major_version()?),
-    )?;
-    let (_containerd, log) = Daemon::start(
-        Command::new("containerd").args(["--config", &config]),
-        "containerd",
-    )?;
-    let socket = place.socket();
-    let client = process::until(LIMIT, "containerd to answer", || {
-        let client = CriClient::connect(Path::new(&socket))?;
-        client.version()?;
-        Ok(Some(client))
-    })
-    .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-    containerd::import_image(&place, &client)?;
-
-    let mut registered = LogFile::from_here(Path::new(&format!("{DIR}/plugin.log")));
-    let (_plugin, log) = Daemon::start(
-        Command::new(execblock).args(["nri", "--socket", &nri_socket]),
-        "plugin",
-    )?;
-    registered.wait_for(LIMIT, "the plugin to register", |line| {
-        line.contains("registered")
-    })?;
-    pod(&client)?;
-    for line in fs::read_to_string(&log)?.lines() {
+    let private = Private::start("execblock-demo", execblock)?;
+    pod(&private.client()?, private.dir())?;
+    for line in private.plugin_log()?.lines() {
         say(&format!("  {line}"));
     }
     Ok(())
 }
 
-fn pod(client: &CriClient) -> Result<()> {
+fn pod(client: &CriClient, logs: &str) -> Result<()> {
     let config = PodConfig {
         metadata: Some(PodMetadata {
             name: "web".to_owned(),
             uid: "demo".to_owned(),
             namespace: "default".to_owned(),
         }),
-        log_directory: DIR.to_owned(),
+        log_directory: logs.to_owned(),
         annotations: HashMap::from([(ANNOTATION.0.to_owned(), ANNOTATION.1.to_owned())]),
         linux: Some(LinuxPod {
             cgroup_parent: "/execblock-demo".to_owned(),

@@ -18,9 +18,11 @@ mod harness;
 mod machine;
 mod mounts;
 mod oci_image;
+mod private;
 mod probe;
 mod process;
 mod protocol;
+mod soak;
 mod systemd;
 
 use std::process::ExitCode;
@@ -33,6 +35,7 @@ const USAGE: &str = "\
 usage: execblock-vmtest --list [KERNEL USERLAND FILTER]
        execblock-vmtest --evasion
        execblock-vmtest demo EXECBLOCK
+       execblock-vmtest soak EXECBLOCK CONTAINERS SECONDS
 As PID 1 of a machine that `cargo xtask vm` boots it runs the cases.";
 
 fn main() -> ExitCode {
@@ -65,6 +68,9 @@ fn other(args: &[String]) -> Result<ExitCode> {
             protocol::write_stdout(&format!("{rows}\n"));
         }
         ["demo", execblock] => demo::run(execblock)?,
+        ["soak", execblock, containers, seconds] => {
+            soak::run(execblock, containers.parse()?, seconds.parse()?)?;
+        }
         ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
         ["probe", steps] => probe::main(steps)?,
         ["probe-when-told", steps] => probe::main_when_told(steps)?,

@@ -36,36 +36,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     if !host::is_root() {
         bail!("binding needs root: run it as root");
     }
-    if env::var_os(OWN_MOUNTS).is_none() {
-        return in_own_mounts();
+    if !host::has_own_mounts() {
+        return host::in_own_mounts(env::args_os().skip(1));
     }
     hooks(runs).map(|()| true)
-}
-
-/// Set where this process has mounts of its own.
-const OWN_MOUNTS: &str = "EXECBLOCK_BENCH_OWN_MOUNTS";
-
-/// The same again with an empty BPF file system and an empty /run, so that
-/// nobody's pins and records are in the way.
-fn in_own_mounts() -> Result<bool> {
-    host::require(&[("unshare", "util-linux"), ("mount", "mount")])?;
-    let script = "mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs tmpfs /run && exec \"$@\"";
-    let status = host::program("unshare")
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            script,
-            "sh",
-        ])
-        .arg(env::current_exe()?)
-        .args(env::args_os().skip(1))
-        .env(OWN_MOUNTS, "1")
-        .status()
-        .context("unshare")?;
-    Ok(status.success())
 }
 
 /// Durations of one kind.

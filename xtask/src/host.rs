@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -127,4 +127,27 @@ pub(crate) fn install_line(packages: &[&str]) -> String {
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
+
+/// Set where this process has mounts of its own.
+const OWN_MOUNTS: &str = "EXECBLOCK_OWN_MOUNTS";
+
+pub(crate) fn has_own_mounts() -> bool {
+    env::var_os(OWN_MOUNTS).is_some()
+}
+
+/// This program again with these arguments, an empty BPF file system and an empty /run,
+/// so that nobody's pins and records are in the way. Whether it succeeded.
+pub(crate) fn in_own_mounts(arguments: impl Iterator<Item = OsString>) -> Result<bool> {
+    require(&[("unshare", "util-linux"), ("mount", "mount")])?;
+    let script = "mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs tmpfs /run && exec \"$@\"";
+    let status = program("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .args(["sh", "-c", script, "sh"])
+        .arg(env::current_exe()?)
+        .args(arguments)
+        .env(OWN_MOUNTS, "1")
+        .status()
+        .context("unshare")?;
+    Ok(status.success())
 }

@@ -7,6 +7,7 @@ mod ebpf;
 mod host;
 mod object_file;
 mod rust_src;
+mod soak;
 mod test;
 mod tidy;
 mod vm;
@@ -30,6 +31,8 @@ enum Command {
     Vm(vm::Arguments),
     /// Run all tests: this machine's, then the virtual machines'
     Test(test::Arguments),
+    /// Start many containers of a real containerd on this machine
+    Soak(soak::Arguments),
     /// Measure what execblock costs
     Bench(bench::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
     };

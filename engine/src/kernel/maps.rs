@@ -2,6 +2,7 @@
 //! kernel side.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -267,7 +268,8 @@ impl Maps {
     /// What each rule did in each bound cgroup.
     pub fn hits(&self) -> Result<Vec<(HitKey, Hit)>, MapError> {
         let hits: HashMap<_, HitKey, Hit> = HashMap::try_from(&self.hits).map_err(other(HITS))?;
-        hits.iter().collect::<Result<_, _>>().map_err(other(HITS))
+        let hits = hits.iter().collect::<Result<_, _>>().map_err(other(HITS))?;
+        Ok(once(hits, |key| (key.cgroup, key.rule)))
     }
 
     /// Forgets what a rule did in a cgroup; nothing where it was not known.
@@ -280,7 +282,11 @@ impl Maps {
     /// What became of the events of each cgroup that had any.
     pub fn flows(&self) -> Result<Vec<(u64, Flow)>, MapError> {
         let flows: HashMap<_, u64, Flow> = HashMap::try_from(&self.flows).map_err(other(FLOWS))?;
-        flows.iter().collect::<Result<_, _>>().map_err(other(FLOWS))
+        let flows = flows
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(other(FLOWS))?;
+        Ok(once(flows, |cgroup| *cgroup))
     }
 
     /// Forgets what became of the events of a cgroup; nothing where it had none.
@@ -356,6 +362,13 @@ impl Maps {
     fn rules_map_mut(&mut self) -> Result<HashMap<&mut MapData, RuleKey, RuleValue>, MapError> {
         HashMap::try_from(&mut self.rules).map_err(other(RULES))
     }
+}
+
+/// Each key once: where the key behind which a walk goes on is deleted meanwhile, the
+/// kernel begins anew (`htab_map_get_next_key` in kernel/bpf/hashtab.c).
+fn once<K, V, T: Ord>(entries: Vec<(K, V)>, order: impl Fn(&K) -> T) -> Vec<(K, V)> {
+    let entries = entries.into_iter().map(|entry| (order(&entry.0), entry));
+    entries.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 /// A [`GlobKey`] without its bits, which aya has apart.

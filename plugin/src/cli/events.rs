@@ -9,14 +9,11 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, ValueEnum};
-use execblock::{bind::Binder, kernel::PinError, node::Node};
+use execblock::{bind::Binder, kernel::PinError};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Failure;
-use crate::{
-    events::{self, DrainError, Report, Tail},
-    settings::Settings,
-};
+use crate::events::{self, DrainError, Report, Tail};
 
 /// Show what was refused or audited: one line each.
 ///
@@ -59,12 +56,13 @@ fn since(text: &str) -> Result<SystemTime, String> {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let binder = Binder::new()?;
-    let bytes = Settings::read(&Node::default())?.journal_bytes;
+    let bytes = events::journal_bytes();
     if !args.follow {
         match events::drain_once(&binder, bytes) {
             // What was refused before the programs were unloaded is in the journal.
             Ok(()) | Err(DrainError::Pin(PinError::NotLoaded(_))) => {}
-            Err(error) => return Err(error.into()),
+            // As is what was taken out of the kernel before this.
+            Err(error) => log::error!("the newest refusals are left out: {error}"),
         }
     }
     let mut tail = Tail::from_start(binder.run_dir())?;

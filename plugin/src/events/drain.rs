@@ -1,7 +1,7 @@
 //! From the ring buffer to the journal.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -12,12 +12,14 @@ use execblock::{
     clock,
     kernel::{Events, MapError, Maps, PinError, Pins},
 };
+use plugin_common::{EVENTS_WINDOW, Flow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Journal, JournalError, Report, names::Names};
 
-/// How often lost events are looked for while events come.
-const LOSSES: Duration = Duration::from_secs(1);
+/// How often lost events are looked for while events come: a container whose events
+/// are held back sends the next one when its window is over.
+const LOSSES: Duration = Duration::from_nanos(EVENTS_WINDOW);
 /// How often it is looked whether the programs were loaded anew, while none come.
 const PINS: Duration = Duration::from_secs(10);
 /// After this time it is tried again to read events.
@@ -53,8 +55,8 @@ pub(crate) struct Drain {
     pins: PathBuf,
     /// Lost events that were told, by cgroup.
     told: HashMap<u64, u64>,
-    /// What the programs have counted of them in all.
-    lost: u64,
+    /// What the programs have counted of them in all; `None` before it was looked.
+    lost: Option<u64>,
 }
 
 impl Drain {
@@ -65,16 +67,20 @@ impl Drain {
     }
 
     fn new(binder: &Binder, pins: &Pins, journal: Journal) -> Result<Self, DrainError> {
-        let maps = pins.open()?;
+        // Whether there is anything to read, by the reason that says what to do.
+        drop(pins.open()?);
+        // Before the maps: if others are loaded in between, this one is not theirs, and
+        // that is seen.
+        let ring = Events::open(pins.dir())?;
         let told = journal.told();
         Ok(Self {
-            ring: Events::open(pins.dir())?,
-            maps,
+            ring,
+            maps: pins.open()?,
             names: Names::new(binder.records()),
             journal,
             pins: pins.dir().to_owned(),
             told,
-            lost: 0,
+            lost: None,
         })
     }
 
@@ -131,13 +137,25 @@ impl Drain {
 
     /// Tells what was lost since it was told last.
     fn losses(&mut self) -> Result<(), DrainError> {
-        let lost = self.maps.stats()?.events_lost;
+        let lost = Some(self.maps.stats()?.events_lost);
         if lost == self.lost {
             return Ok(());
         }
         self.lost = lost;
         let flows = self.maps.flows()?;
-        for (cgroup, flow) in &flows {
+        let before = self.told.clone();
+        let result = self.tell(&flows);
+        // Also of those that were told before one could not be.
+        if self.told != before {
+            self.journal.set_told(&self.told)?;
+        }
+        Ok(result?)
+    }
+
+    fn tell(&mut self, flows: &[(u64, Flow)]) -> Result<(), JournalError> {
+        let known: HashSet<u64> = flows.iter().map(|(cgroup, _)| *cgroup).collect();
+        self.told.retain(|cgroup, _| known.contains(cgroup));
+        for (cgroup, flow) in flows {
             let told = self.told.get(cgroup).copied().unwrap_or(0);
             // Less than before: it was forgotten and bound anew.
             let new = flow.lost.checked_sub(told).unwrap_or(flow.lost);
@@ -147,13 +165,12 @@ impl Drain {
                 let report = Report::of_loss(*cgroup, owner, new, flow.lost, now);
                 self.journal.write(&report)?;
             }
+            if flow.lost != 0 {
+                self.told.insert(*cgroup, flow.lost);
+            } else {
+                self.told.remove(cgroup);
+            }
         }
-        self.told = flows
-            .into_iter()
-            .filter(|(_, flow)| flow.lost != 0)
-            .map(|(cgroup, flow)| (cgroup, flow.lost))
-            .collect();
-        self.journal.set_told(&self.told)?;
         Ok(())
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Journal {
     size: u64,
     /// Bytes of one half.
     half: u64,
+    /// The last line may have been written in part.
+    torn: bool,
     /// Held as long as this lives, or until the process ends.
     _lock: File,
 }
@@ -97,24 +99,55 @@ impl Journal {
             file,
             size,
             half: bytes / 2,
+            torn: false,
             _lock: lock,
         })
     }
 
-    /// Adds a line.
+    /// Adds a line. After a failure the next one is tried as if nothing had been.
     pub(crate) fn write(&mut self, report: &Report) -> Result<(), JournalError> {
         let path = self.dir.join(CURRENT);
-        let mut line =
-            serde_json::to_vec(report).map_err(|error| failed("write", &path)(error.into()))?;
+        let mut line = Vec::new();
+        if self.torn {
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut line, report)
+            .map_err(|error| failed("write", &path)(error.into()))?;
         line.push(b'\n');
         let len = line.len() as u64;
         if self.size != 0 && self.size + len > self.half {
-            fs::rename(&path, self.dir.join(BEFORE)).map_err(failed("rename", &path))?;
-            self.file = new(&path, |options| options.append(true).create_new(true))?;
-            self.size = 0;
+            self.turn(&path)?;
         }
-        self.file.write_all(&line).map_err(failed("write", &path))?;
+        match self.file.write_all(&line) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.torn = true;
+                // The newest are worth more; and whoever binds a container needs room
+                // on the same file system.
+                let before = self.dir.join(BEFORE);
+                fs::remove_file(&before).map_err(failed("unlink", &before))?;
+                line.insert(0, b'\n');
+                self.file.write_all(&line).map_err(failed("write", &path))?;
+            }
+            written => {
+                self.torn |= written.is_err();
+                written.map_err(failed("write", &path))?;
+            }
+        }
+        self.torn = false;
         self.size += len;
+        Ok(())
+    }
+
+    /// Puts the current half aside and begins a new one.
+    fn turn(&mut self, path: &Path) -> Result<(), JournalError> {
+        match fs::rename(path, self.dir.join(BEFORE)) {
+            // It was put aside, and then a new one could not be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(failed("rename", path))?,
+        }
+        self.file = new(path, |options| options.append(true).create_new(true))?;
+        self.size = 0;
+        self.torn = false;
         Ok(())
     }
 
@@ -129,7 +162,10 @@ impl Journal {
         let path = self.dir.join(TOLD);
         let text =
             serde_json::to_vec(told).map_err(|error| failed("write", &path)(error.into()))?;
-        fs::write(&path, text).map_err(failed("write", &path))
+        // Whole or not at all: what is cut off would be told again.
+        let unfinished = path.with_extension("new");
+        fs::write(&unfinished, text).map_err(failed("write", &unfinished))?;
+        fs::rename(&unfinished, &path).map_err(failed("rename", &path))
     }
 }
 
@@ -216,6 +252,8 @@ impl Tail {
         let mut lines = Vec::new();
         if let Some(mut before) = self.before.take() {
             self.take(&mut before, &mut lines)?;
+            // A line that never came to its end is no part of the next file's first.
+            self.rest.clear();
         }
         loop {
             // Asked before it is read: what was put aside is written to no more.

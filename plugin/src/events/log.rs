@@ -1,7 +1,7 @@
 //! The daemon's part: it takes the events out of the kernel, and logs what comes
 //! into the journal, whoever wrote it there.
 
-use std::{io, thread};
+use std::{convert::Infallible, io, thread, time::Duration};
 
 use execblock::bind::Binder;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,19 +16,31 @@ pub(crate) fn start(
     bytes: u64,
     hear: impl Fn(&Report) + Send + 'static,
 ) -> Result<(), StartError> {
-    let mut tail = Tail::from_now(binder.run_dir())?;
-    let follow = move || {
-        if let Err(error) = follow(&mut tail, hear) {
-            log::error!("refusals are no longer logged: {error}");
-        }
-    };
+    let run_dir = binder.run_dir().to_owned();
     let binder = binder.clone();
     let drain = move || super::drain(&binder, bytes);
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
-    named("refusals").spawn(follow)?;
+    let tail = Tail::from_now(&run_dir);
     named("drain").spawn(drain)?;
+    let mut tail = tail?;
+    let follow = move || {
+        loop {
+            let Err(error) = follow(&mut tail, &hear);
+            // Open: what comes meanwhile is in the journal, and not in the log.
+            log::error!("refusals are not logged, trying again: {error}");
+            thread::sleep(AGAIN);
+            match Tail::from_now(&run_dir) {
+                Ok(new) => tail = new,
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+    };
+    named("refusals").spawn(follow)?;
     Ok(())
 }
+
+/// After this time it is tried again to follow the journal.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why it could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +53,7 @@ pub(crate) enum StartError {
     Thread(#[from] io::Error),
 }
 
-fn follow(tail: &mut Tail, hear: impl Fn(&Report)) -> Result<(), StartError> {
+fn follow(tail: &mut Tail, hear: &impl Fn(&Report)) -> Result<Infallible, StartError> {
     loop {
         for line in tail.lines()? {
             // A line that was cut short by the death of whoever wrote it is passed

@@ -20,22 +20,38 @@ pub(crate) use report::{Exec, Session, Verdict};
 pub(crate) use report::{Report, What};
 pub(crate) use text::line;
 
-use execblock::{bind::Binder, kernel::Pins};
+use execblock::{bind::Binder, kernel::Pins, node::Node};
+
+use crate::settings::Settings;
+
+/// Most bytes of the journal, as the daemon has it.
+pub(crate) fn journal_bytes() -> u64 {
+    match Settings::read(&Node::default()) {
+        Ok(settings) => settings.journal_bytes,
+        // The daemon says what is wrong with it.
+        Err(error) => {
+            ::log::debug!("the journal is as long as usual: {error}");
+            BYTES_DEFAULT
+        }
+    }
+}
 
 /// Takes what is there, before what it is about is forgotten. Open: what can't be
 /// kept is in the kernel's counters.
 pub(crate) fn keep(binder: &Binder) {
-    if let Err(error) = drain_once(binder, BYTES_DEFAULT) {
-        ::log::debug!("events are not kept: {error}");
-    }
+    keep_of(binder, binder.pins());
 }
 
 /// Takes what programs have told that were replaced. Open, as [`keep`].
 pub(crate) fn keep_those_of(pins: &Pins) {
-    let kept = Binder::new().map(|binder| drain_pins(&binder, pins, BYTES_DEFAULT));
-    match kept {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => ::log::debug!("events are not kept: {error}"),
+    match Binder::new() {
+        Ok(binder) => keep_of(&binder, pins),
         Err(error) => ::log::debug!("events are not kept: {error}"),
+    }
+}
+
+fn keep_of(binder: &Binder, pins: &Pins) {
+    if let Err(error) = drain_pins(binder, pins, journal_bytes()) {
+        ::log::debug!("events are not kept: {error}");
     }
 }

@@ -13,7 +13,7 @@ use execblock::{
 use super::report::Named;
 
 /// Most cgroups that are kept in mind; then it begins anew.
-const KNOWN_MAX: usize = 20_000;
+const KNOWN_MAX: usize = 1000;
 
 /// What is known of cgroups.
 #[derive(Debug)]

@@ -150,7 +150,10 @@ impl Poster {
         if self.uids.len() >= UIDS_MAX {
             self.uids.clear();
         }
-        self.uids.insert(notice.key.container.clone(), uid.clone());
+        // One that is not there may come yet: a static pod's mirror is made after it.
+        if uid.is_some() {
+            self.uids.insert(notice.key.container.clone(), uid.clone());
+        }
         Ok(uid)
     }
 

@@ -15,6 +15,8 @@ use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEnco
 
 /// Most label sets of one metric; what is over is told under [`REST`].
 pub(super) const SERIES_MAX: usize = 10_000;
+/// Most counts without a name that are kept in mind; then records are read again.
+const MISSING_MAX: usize = SERIES_MAX;
 /// Longest value of a label, in bytes.
 const VALUE_MAX: usize = 256;
 /// Stands for all that has no room of its own.
@@ -156,11 +158,13 @@ impl Naming {
             }
             self.owners.insert(record.cgroup, values(&record.owner));
         }
-        self.missing = unknown
-            .into_iter()
+        // Those of before too, or two would take turns, and all be read each time.
+        let missing = self.missing.drain().chain(unknown);
+        self.missing = missing
             .filter(|(cgroup, rule)| {
                 !self.owners.contains_key(cgroup) || !self.rules.contains_key(rule)
             })
+            .take(MISSING_MAX)
             .collect();
     }
 

@@ -64,7 +64,7 @@ pub(crate) enum ServerError {
 pub(crate) struct Answers {
     registry: Arc<Registry>,
     daemon: Sender<Event>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -74,7 +74,7 @@ impl Answers {
         Self {
             registry: Arc::new(registry),
             daemon,
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -101,10 +101,16 @@ impl Answers {
 
     async fn scrape(&self, exposition: Exposition) -> Answer {
         // Never closed.
-        let _turn = self.turn.acquire().await;
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
         let registry = Arc::clone(&self.registry);
-        // A system call an entry: not on the thread that answers the runtime.
-        let encoded = tokio::task::spawn_blocking(move || exposition.encode(&registry)).await;
+        // A system call an entry: not on the thread that answers the runtime. Whoever
+        // asked may go; the turn is over when the work is.
+        let encoded = tokio::task::spawn_blocking(move || {
+            let encoded = exposition.encode(&registry);
+            drop(turn);
+            encoded
+        })
+        .await;
         match encoded {
             Ok(Ok(encoded)) => {
                 let mut answer = Response::new(Full::from(encoded));

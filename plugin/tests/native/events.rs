@@ -10,7 +10,7 @@ use std::{
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use crate::{execblock, text};
+use crate::{Running, execblock, text};
 
 /// The schema that docs/events.md promises.
 fn schema() -> Result<jsonschema::Validator, Failed> {
@@ -110,6 +110,7 @@ pub(crate) fn forge_nothing() -> Result<(), Failed> {
     );
     let shown = execblock().args(["events", "--since", "1m"]).output()?;
     let shown = text(&shown.stdout);
+    ensure!(shown.contains("event-\\n\\u{1b}[2J"), "{shown}");
     ensure!(!shown.contains("\u{1b}[2J"), "{shown}");
     ensure!(
         shown.lines().all(|line| line.starts_with("20")),
@@ -161,14 +162,18 @@ impl Drop for Reader {
     }
 }
 
+/// The program is denied in the cgroup, and refused.
+fn refused(running: &Running, dir: &tempfile::TempDir, name: &str) -> Result<(), Failed> {
+    running.order("deny", &[name])?;
+    ensure!(!running.runs(&program(dir, name)?)?, "{name} ran");
+    Ok(())
+}
+
 fn with_readers() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
-    let refuse = |name: &str| -> Result<(), Failed> {
-        let script = format!("{} x; true", program(&dir, name)?);
-        let run = ["run", "--deny", name, "--", "sh", "-c", &script];
-        execblock().args(run).output()?;
-        Ok(())
-    };
+    // Not by `run`, which takes its own events out of the kernel.
+    let running = Running::new("event-readers")?;
+    let refuse = |name: &str| refused(&running, &dir, name);
     let names = ["event-first", "event-second", "event-third"].map(own);
     let [one, two, three] = &names;
     let (mut first, mut second) = (Reader::start()?, Reader::start()?);
@@ -208,7 +213,8 @@ fn empty() -> Result<std::io::Lines<BufReader<std::process::ChildStdout>>, Faile
     Ok(lines)
 }
 
-/// A reader goes on when the programs were unloaded and others were loaded.
+/// A reader goes on when the programs were unloaded and others were loaded, and when
+/// others took their place.
 pub(crate) fn go_on_after_a_reload() -> Result<(), Failed> {
     let result = reloaded();
     execblock().arg("unload").output()?;
@@ -220,13 +226,19 @@ fn reloaded() -> Result<(), Failed> {
     // Nothing is loaded yet.
     execblock().arg("unload").output()?;
     let mut reader = Reader::start()?;
+    let running = Running::new("event-reload")?;
     for turn in ["event-load", "event-reload"].map(own) {
         execblock().arg("load").output()?;
-        let script = format!("{} x; true", program(&dir, &turn)?);
-        let run = ["run", "--deny", &turn, "--", "sh", "-c", &script];
-        execblock().args(run).output()?;
+        refused(&running, &dir, &turn)?;
         reader.sees(&turn)?;
         execblock().arg("unload").output()?;
     }
-    Ok(())
+    let [before, after] = ["event-before", "event-after"].map(own);
+    execblock().arg("load").output()?;
+    refused(&running, &dir, &before)?;
+    let load = execblock().args(["load", "--replace"]).output()?;
+    ensure!(load.status.success(), "{}", text(&load.stderr));
+    reader.sees(&before)?;
+    refused(&running, &dir, &after)?;
+    reader.sees(&after)
 }

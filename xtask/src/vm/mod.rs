@@ -28,7 +28,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-pub(crate) use self::{apt::Apt, report::Totals};
+pub(crate) use self::{apt::Apt, payload::programs, report::Totals};
 use self::{
     kernel::{Fetched, Kernel},
     payload::Payload,

@@ -23,20 +23,7 @@ pub(crate) struct Payload {
 impl Payload {
     /// Compiles the programs and packs them.
     pub(crate) fn build(cache: &Cache) -> Result<Self> {
-        host::run(
-            host::cargo()
-                .args(["build", "--profile", "vm", "--quiet"])
-                .args([
-                    "-p",
-                    "execblock-vmtest",
-                    "-p",
-                    "execblock-cli",
-                    "-p",
-                    "execblock-hooks",
-                ])
-                .current_dir(host::checkout()),
-        )?;
-        let release = host::target_directory()?.join("vm");
+        let release = programs()?;
         let payload = Self {
             folder: cache.scratch()?,
         };
@@ -84,6 +71,19 @@ impl Payload {
             .map(ToOwned::to_owned)
             .collect()
     }
+}
+
+/// Builds the programs; the folder that has them.
+pub(crate) fn programs() -> Result<PathBuf> {
+    let packages = ["execblock-vmtest", "execblock-cli", "execblock-hooks"];
+    let packages = packages.into_iter().flat_map(|package| ["-p", package]);
+    host::run(
+        host::cargo()
+            .args(["build", "--profile", "vm", "--quiet"])
+            .args(packages)
+            .current_dir(host::checkout()),
+    )?;
+    Ok(host::target_directory()?.join("vm"))
 }
 
 /// As the guest reads a filter: several substrings may be given, split by commas.

@@ -99,7 +99,7 @@ fn all(binder: &Binder, args: &Args) -> Result<Vec<Shown>, Failure> {
     }
     bound.sort_by_key(|bound| bound.container.bound_at);
     for bound in &bound {
-        shown.push(shown::show(bound)?);
+        shown.push(shown::show(bound));
     }
     Ok(shown)
 }

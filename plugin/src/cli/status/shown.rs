@@ -46,7 +46,7 @@ pub(super) struct Shown {
     /// The policy's id in the maps.
     pub(super) policy: u32,
     pub(super) rules: Vec<ShownRule>,
-    /// Why it is not bound.
+    /// Why it is not bound, or what of it can't be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
 }
@@ -116,15 +116,20 @@ pub(super) fn unprotected(
         .collect()
 }
 
-pub(super) fn show(bound: &Bound) -> Result<Shown, RecordError> {
+/// A record that is not understood hides neither its container nor others.
+pub(super) fn show(bound: &Bound) -> Shown {
     let now = clock::now();
     let reserved = |rule| bound.hits.get(&rule).copied().unwrap_or_default();
     let last = bound.hits.values().map(|hit| hit.last).max().unwrap_or(0);
-    let lines = match &bound.record {
-        Some(record) => record.orders()?.lines(record.spec()?.as_ref(), now),
-        None => Vec::new(),
+    let lines = bound
+        .record
+        .as_ref()
+        .map(|record| Ok::<_, RecordError>(record.orders()?.lines(record.spec()?.as_ref(), now)));
+    let (lines, problem) = match lines.transpose() {
+        Ok(lines) => (lines.unwrap_or_default(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    Ok(Shown {
+    Shown {
         owner: bound
             .record
             .as_ref()
@@ -161,8 +166,8 @@ pub(super) fn show(bound: &Bound) -> Result<Shown, RecordError> {
                 rule(line, hit.copied().unwrap_or_default(), now)
             })
             .collect(),
-        problem: None,
-    })
+        problem,
+    }
 }
 
 fn rule(line: &Line, hit: Hit, now: u64) -> ShownRule {

@@ -1,0 +1,62 @@
+//! `cargo xtask soak`: many containers of a real containerd on this machine's kernel.
+//! What is asserted stands in `tests/src/soak.rs`.
+
+use std::{ffi::OsString, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    host,
+    vm::{self, Totals},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Containers that run at a time
+    #[arg(long, default_value_t = 200)]
+    containers: usize,
+    /// How long containers come and go
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
+}
+
+const NEEDED: [host::Needed; 3] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("bpftool", "bpftool"),
+];
+
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    if !host::is_root() {
+        bail!("containers and eBPF need root: run it as root");
+    }
+    host::require(&NEEDED)?;
+    if !host::has_own_mounts() {
+        return host::in_own_mounts(std::env::args_os().skip(1));
+    }
+    let programs = vm::programs()?;
+    let status = Command::new(programs.join("execblock-vmtest"))
+        .arg("soak")
+        .arg(programs.join("execblock"))
+        .arg(arguments.containers.to_string())
+        .arg(arguments.seconds.to_string())
+        .status()?;
+    Ok(status.success())
+}
+
+/// Its short form, as one of all tests.
+pub(crate) fn case() -> Result<Totals> {
+    let missing = host::missing_packages(&NEEDED);
+    let mut totals = Totals::default();
+    if !host::is_root() || !missing.is_empty() {
+        println!("SKIP  soak: not root, or not installed: {missing:?}");
+        totals.skipped = 1;
+    } else if host::in_own_mounts([OsString::from("soak")].into_iter())? {
+        println!("pass  soak");
+        totals.passed = 1;
+    } else {
+        println!("FAIL  soak");
+        totals.failed = 1;
+    }
+    Ok(totals)
+}

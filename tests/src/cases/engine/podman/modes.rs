@@ -1,5 +1,8 @@
 //! Where Podman puts a container's cgroup, pods, and the wrapper instead of the hook.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Podman, is_not_started, until_forgotten, whoami_runs};
@@ -7,6 +10,7 @@ use crate::cases::engine::{Bench, DENY, Engine as _, IDLE, is_refused};
 use crate::containerd::IMAGE;
 use crate::execblock;
 use crate::machine::Machine;
+use crate::protocol;
 
 pub(super) fn cgroups(machine: &Machine) -> Result<()> {
     let podman = Podman::new("podman", "crun", machine);
@@ -103,4 +107,26 @@ pub(super) fn wrapper(machine: &Machine) -> Result<()> {
     let bad = podman.run("bad", &[("execblock/deny", "./x")], IDLE)?;
     is_not_started(&bad, &["execblock/deny", "./x", "expected"])?;
     whoami_runs(&bench, "plain")
+}
+
+/// A hook's file without the hook: Podman starts nothing at all.
+pub(super) fn no_hook(machine: &Machine) -> Result<()> {
+    const DIR: &str = "/run/vmtest/hook-missing";
+    let podman = Podman {
+        hooks: DIR,
+        ..Podman::new("podman", "crun", machine)
+    };
+    podman.prepare()?;
+    fs::create_dir_all(DIR)?;
+    let hook = include_str!("../../../../../hooks/hooks.d/execblock.json");
+    fs::write(format!("{DIR}/execblock.json"), hook)?;
+    ensure!(!Path::new("/usr/libexec/execblock/execblock-hook").exists());
+    for (name, annotations) in [("no-hook", DENY), ("no-hook-plain", &[])] {
+        let said = podman.run(name, annotations, &["whoami"])?;
+        protocol::note(format_args!("{name}: {} {}", said.status, said.said()));
+        if name == "no-hook" {
+            is_not_started(&said, &["/usr/libexec/execblock/execblock-hook"])?;
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! Where Podman puts a container's cgroup, pods, and the wrapper instead of the hook.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,7 +9,6 @@ use crate::cases::engine::{Bench, DENY, Engine as _, IDLE, is_refused};
 use crate::containerd::IMAGE;
 use crate::execblock;
 use crate::machine::Machine;
-use crate::protocol;
 
 pub(super) fn cgroups(machine: &Machine) -> Result<()> {
     let podman = Podman::new("podman", "crun", machine);
@@ -109,7 +107,8 @@ pub(super) fn wrapper(machine: &Machine) -> Result<()> {
     whoami_runs(&bench, "plain")
 }
 
-/// A hook's file without the hook: Podman starts nothing at all.
+/// Fails open, and docs/engines.md says so: Podman passes over the file of a hook that is not there,
+/// without a word.
 pub(super) fn no_hook(machine: &Machine) -> Result<()> {
     const DIR: &str = "/run/vmtest/hook-missing";
     let podman = Podman {
@@ -120,13 +119,7 @@ pub(super) fn no_hook(machine: &Machine) -> Result<()> {
     fs::create_dir_all(DIR)?;
     let hook = include_str!("../../../../../hooks/hooks.d/execblock.json");
     fs::write(format!("{DIR}/execblock.json"), hook)?;
-    ensure!(!Path::new("/usr/libexec/execblock/execblock-hook").exists());
-    for (name, annotations) in [("no-hook", DENY), ("no-hook-plain", &[])] {
-        let said = podman.run(name, annotations, &["whoami"])?;
-        protocol::note(format_args!("{name}: {} {}", said.status, said.said()));
-        if name == "no-hook" {
-            is_not_started(&said, &["/usr/libexec/execblock/execblock-hook"])?;
-        }
-    }
+    let ran = podman.run("no-hook", DENY, &["whoami"])?.success()?;
+    ensure!(ran.said() == "root\n", "Podman said {:?}", ran.said());
     Ok(())
 }

@@ -50,6 +50,7 @@ fn the_example_is_understood() {
     assert_eq!(settings.format, Format::Json);
     assert!(settings.metrics.container_labels && !settings.metrics.rule_labels);
     assert_eq!(settings.journal_bytes, 16 << 20);
+    assert_eq!(settings.injection, Injection::Usual);
 }
 
 #[test]

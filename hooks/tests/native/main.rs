@@ -13,6 +13,7 @@ macro_rules! ensure {
     };
 }
 
+mod ladder;
 mod runc;
 
 use std::{
@@ -88,7 +89,12 @@ fn main() {
     let trials = CASES
         .iter()
         .map(trial(able.is_ok()))
-        .chain(runc::CASES.iter().map(trial(able.is_ok() && runc)))
+        .chain(
+            [runc::CASES, ladder::CASES]
+                .concat()
+                .iter()
+                .map(trial(able.is_ok() && runc)),
+        )
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

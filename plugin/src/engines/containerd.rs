@@ -207,7 +207,7 @@ fn switch_nri_on(document: &mut DocumentMut, version: i64) -> Result<(), EditErr
 
 /// A value for a key that was not there.
 pub(super) fn unset_before(new: impl Into<Value>) -> Item {
-    Item::Value(new.into().decorated(" ", &format!("{WAS}{UNSET}")))
+    Item::Value(new.into().decorated(" ", format!("{WAS}{UNSET}")))
 }
 
 /// Gives a key another value, and keeps the one that it has behind it, with the

@@ -94,23 +94,23 @@ pub(crate) fn drop_in(others: &Config, require: bool) -> String {
     if !dirs.iter().any(|dir| dir == hooks_d::DIR) {
         dirs.push(hooks_d::DIR.to_owned());
     }
-    let mut text = format!(
+    let text = format!(
         "# Written by execblock setup.\n[crio.runtime]\nhooks_dir = {dirs:?}\n\n[crio.nri]\nenable_nri \
          = true\n"
     );
-    if require {
-        let mut plugins = others.required.clone().unwrap_or_default();
-        if !others.requires_us() {
-            plugins.push("execblock".to_owned());
-        }
-        text += &format!(
-            "\n[crio.nri.default_validator]\nnri_enable_default_validator = true\n\
-             nri_validator_required_plugins = {plugins:?}\n\
-             nri_validator_tolerate_missing_plugins_annotation = {:?}\n",
-            toleration(others)
-        );
+    if !require {
+        return text;
     }
-    text
+    let mut plugins = others.required.clone().unwrap_or_default();
+    if !others.requires_us() {
+        plugins.push("execblock".to_owned());
+    }
+    format!(
+        "{text}\n[crio.nri.default_validator]\nnri_enable_default_validator = true\n\
+         nri_validator_required_plugins = {plugins:?}\n\
+         nri_validator_tolerate_missing_plugins_annotation = {:?}\n",
+        toleration(others)
+    )
 }
 
 /// Another key where pods carry it already.

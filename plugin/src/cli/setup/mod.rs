@@ -25,6 +25,7 @@ use crate::{
 /// Shows what changes, keeps what was there in FILE.execblock-backup, and changes
 /// nothing that it does not understand. Doing it twice changes nothing.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
     engine: Engine,
     /// Show what would change.

@@ -271,6 +271,8 @@ struct RawConfig {
     _events: Option<IgnoredAny>,
     #[serde(default, rename = "kubernetes")]
     _kubernetes: Option<IgnoredAny>,
+    #[serde(default, rename = "nri")]
+    _nri: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

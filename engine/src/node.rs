@@ -161,10 +161,13 @@ impl Node {
     }
 
     /// Whether this node has defaults, which hold for containers without
-    /// annotations too.
+    /// annotations too. It has where that can't be told: whoever asks further is
+    /// told why.
     #[must_use]
-    pub fn has_config(&self) -> bool {
-        self.config_path().exists()
+    pub fn has_defaults(&self) -> bool {
+        self.config().map_or(true, |config| {
+            config.is_some_and(|config| !config.defaults.is_empty())
+        })
     }
 
     /// Whether this node has a directory of profiles.

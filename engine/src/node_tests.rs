@@ -54,7 +54,7 @@ fn without_files_annotations_hold_alone() {
     // Asked for, and nothing comes of it.
     let off = [(crate::annotation::DRIFT, "off")];
     assert_eq!(ask(&node, "", &off).unwrap(), None);
-    assert!(!node.has_config());
+    assert!(!node.has_defaults());
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn profiles_and_defaults_are_read() {
         ("profiles/base.toml", "deny = \"wget\"\ndrift = \"audit\""),
         ("profiles/web.toml", "deny = [\"@shells\"]"),
     ]);
-    assert!(node.has_config());
+    assert!(node.has_defaults());
     let spec = ask(&node, "shop", &[]).unwrap().unwrap();
     assert_eq!(spec.drift, Drift::Audit);
     assert_eq!(denied(Some(spec)), ["curl", "wget"]);
@@ -150,10 +150,17 @@ fn the_wrappers_part_of_the_file_is_no_defaults() {
 
 #[test]
 fn the_daemons_part_of_the_file_is_no_defaults() {
-    let daemons = "[log]\nformat = 1\n[metrics]\nlissten = true\n[events]\n[kubernetes]\n";
-    let (_dir, node) = node(&[("config.toml", daemons)]);
+    let daemons =
+        "[log]\nformat = 1\n[metrics]\nlissten = true\n[events]\n[kubernetes]\n[nri]\nx = 1\n";
+    let (_dir, node) = self::node(&[("config.toml", daemons)]);
     assert_eq!(denied(ask(&node, "", &[(DENY, "id")]).unwrap()), ["id"]);
     assert_eq!(node.config_text().unwrap().as_deref(), Some(daemons));
+    assert!(
+        !node.has_defaults(),
+        "what holds for nobody was taken for a default"
+    );
+    let (_dir, node) = self::node(&[("config.toml", "[[default]]\n")]);
+    assert!(node.has_defaults(), "what is not understood may have one");
 }
 
 #[test]

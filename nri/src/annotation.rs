@@ -97,17 +97,11 @@ impl<'a> Annotations<'a> {
         }
     }
 
-    /// Those of a container and its pod, as handlers are given them.
-    ///
-    /// Where CRI-O leaves out the container's name, on creation, it is taken
-    /// from the label that Kubernetes sets.
+    /// Those of a container and its pod, as handlers are given them, for its
+    /// [`name`].
     #[must_use]
     pub fn of(pod: &'a PodSandbox, container: &'a Container) -> Self {
-        let mut name = container.name.as_str();
-        if name.is_empty() {
-            name = container.labels.get(NAME_LABEL).map_or("", String::as_str);
-        }
-        Self::new(&pod.annotations, &container.annotations, name)
+        Self::new(&pod.annotations, &container.annotations, name(container))
     }
 
     /// The annotation that holds for `key`, if there is any.
@@ -162,6 +156,17 @@ impl<'a> Annotations<'a> {
             })
         };
         of(self.pod, Source::Pod).chain(of(self.container, Source::Container))
+    }
+}
+
+/// The container's name. Where CRI-O leaves it out, on creation, it is taken from
+/// the label that Kubernetes sets; empty where there is none either.
+#[must_use]
+pub fn name(container: &Container) -> &str {
+    if container.name.is_empty() {
+        container.labels.get(NAME_LABEL).map_or("", String::as_str)
+    } else {
+        &container.name
     }
 }
 

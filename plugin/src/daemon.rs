@@ -8,7 +8,7 @@ use std::{
 };
 
 use execblock::{
-    annotation::Annotation,
+    annotation::{Annotation, Spec},
     bind::{Binder, Unbound},
     cgroup::{Cgroup, Init},
     config::Subject,
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::metrics::{Metrics, Unprotected};
 
-/// A container that is about to start, or was found running.
+/// A container that is being created, is about to start, or was found running.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) owner: Owner,
@@ -39,6 +39,14 @@ pub(crate) struct Start {
 /// All that can happen.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// A container with annotations of ours is being created; it has no process.
+    /// Answered with whether something holds for it.
+    Create {
+        create: Start,
+        /// Why nothing that something holds for can be created now.
+        ready: Result<(), String>,
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
     /// A container with annotations of ours starts when this is answered.
     Start {
         start: Start,
@@ -73,7 +81,7 @@ pub(crate) struct Daemon {
 }
 
 /// The runtime that starts a container although the plugin refused it.
-const GOES_ON: &str = "cri-o";
+pub(crate) const GOES_ON: &str = "cri-o";
 
 impl Daemon {
     pub(crate) fn new(binder: Binder, metrics: Arc<Metrics>) -> Self {
@@ -92,6 +100,13 @@ impl Daemon {
     pub(crate) fn run(mut self, events: &Receiver<Event>) {
         while let Ok(event) = events.recv() {
             match event {
+                Event::Create {
+                    create,
+                    ready,
+                    reply,
+                } => {
+                    reply.send(self.create(&create, ready)).ok();
+                }
                 Event::Start { start, reply } => {
                     // Nobody waits any more: the deadline passed, the container
                     // was refused and its removal unbinds it.
@@ -142,35 +157,29 @@ impl Daemon {
                 );
                 Ok(())
             }
-            Err(reason) => {
-                self.metrics.bind_refused.inc();
-                log::error!("refused {}: {reason}", start.owner.describe());
-                Err(format!(
-                    "execblock refused {}: {reason}",
-                    start.owner.describe()
-                ))
-            }
+            Err(reason) => Err(self.refuse(&start.owner, &reason)),
         }
+    }
+
+    /// Whether something holds for it. Fails closed: an error refuses the container.
+    fn create(&self, create: &Start, ready: Result<(), String>) -> Result<bool, String> {
+        let holds = spec(create).and_then(|spec| match spec {
+            Some(_) => ready.map(|()| true),
+            None => Ok(false),
+        });
+        holds.map_err(|reason| self.refuse(&create.owner, &reason))
+    }
+
+    /// What the runtime is told, and everybody else.
+    fn refuse(&self, owner: &Owner, reason: &str) -> String {
+        self.metrics.bind_refused.inc();
+        log::error!("refused {}: {reason}", owner.describe());
+        format!("execblock refused {}: {reason}", owner.describe())
     }
 
     /// `None`: nothing holds for it, and nothing was touched.
     fn bind(&mut self, start: &Start) -> Result<Option<Cgroup>, String> {
-        let annotations = start
-            .annotations
-            .iter()
-            .map(|(written, key, value)| Annotation {
-                written,
-                key,
-                value,
-            });
-        let subject = Subject {
-            namespace: &start.owner.namespace,
-            labels: Some(&start.labels),
-        };
-        let spec = Node::default()
-            .spec(annotations, subject)
-            .map_err(|error| error.to_string())?;
-        let Some(spec) = spec else {
+        let Some(spec) = spec(start)? else {
             return Ok(None);
         };
         let init = Init {
@@ -275,4 +284,23 @@ impl Daemon {
         let records = self.binder.records().all().into_iter();
         self.records = records.map(|record| (record.cgroup, record)).collect();
     }
+}
+
+/// What holds for it; `None` where nothing does.
+fn spec(start: &Start) -> Result<Option<Spec>, String> {
+    let annotations = start
+        .annotations
+        .iter()
+        .map(|(written, key, value)| Annotation {
+            written,
+            key,
+            value,
+        });
+    let subject = Subject {
+        namespace: &start.owner.namespace,
+        labels: Some(&start.labels),
+    };
+    Node::default()
+        .spec(annotations, subject)
+        .map_err(|error| error.to_string())
 }

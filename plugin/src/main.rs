@@ -5,6 +5,8 @@ mod cli;
 mod daemon;
 mod engines;
 mod events;
+mod inject;
+mod installed;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod logging;

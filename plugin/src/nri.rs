@@ -9,13 +9,14 @@ use std::{
 use execblock::{node::Node, record::Owner, site::Namespaces};
 use nri::{
     ConnectionEvent, Events, HandlerResult, Runtime,
-    annotation::Annotations,
-    proto::{Container, ContainerState, PodSandbox},
+    annotation::{self, Annotations},
+    proto::{Container, ContainerAdjustment, ContainerState, PodSandbox},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    daemon::{Event, Start},
+    daemon::{self, Event, Start},
+    inject::{self, Injection},
     metrics::{Metrics, Request},
     service,
 };
@@ -29,16 +30,18 @@ pub(crate) struct Plugin {
     engine: Mutex<String>,
     /// Its namespaces.
     namespaces: Mutex<Namespaces>,
+    injection: Injection,
     metrics: Arc<Metrics>,
 }
 
 impl Plugin {
-    pub(crate) fn new(daemon: Sender<Event>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(daemon: Sender<Event>, injection: Injection, metrics: Arc<Metrics>) -> Self {
         Self {
             daemon,
             node: Node::default(),
             engine: Mutex::default(),
             namespaces: Mutex::default(),
+            injection,
             metrics,
         }
     }
@@ -75,10 +78,15 @@ impl Plugin {
             .unwrap_or_else(PoisonError::into_inner) = namespaces;
     }
 
+    fn engine(&self) -> String {
+        let engine = self.engine.lock();
+        engine.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Tells those who watch.
     fn registered(&self, registered: bool) {
         self.metrics.connected(registered);
-        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = self.engine();
         if registered {
             service::status(&format!("registered with {engine}"));
         } else {
@@ -100,19 +108,14 @@ impl Plugin {
             })
             .collect();
         // Defaults hold for containers without annotations too.
-        if annotations.is_empty() && !self.node.has_config() {
+        if annotations.is_empty() && !self.node.has_defaults() {
             return None;
         }
-        let engine = self
-            .engine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         Some(Start {
             owner: Owner {
                 container: container.id.clone(),
-                name: container.name.clone(),
-                engine,
+                name: annotation::name(container).to_owned(),
+                engine: self.engine(),
                 pod: pod.name.clone(),
                 namespace: pod.namespace.clone(),
                 image: execblock::oci::image(|key| container.annotations.get(key)).to_owned(),
@@ -132,7 +135,13 @@ impl Plugin {
 
 impl nri::Plugin for Plugin {
     fn events(&self) -> Events {
-        Events::START_CONTAINER.union(Events::REMOVE_CONTAINER)
+        let events = Events::START_CONTAINER | Events::REMOVE_CONTAINER;
+        // Where a start can't be refused, a creation can.
+        if self.injection != Injection::Off || self.engine() == daemon::GOES_ON {
+            events | Events::CREATE_CONTAINER
+        } else {
+            events
+        }
     }
 
     async fn configure(&self, runtime: Runtime) -> HandlerResult {
@@ -172,6 +181,35 @@ impl nri::Plugin for Plugin {
         };
         let answer = self.ask(event).await;
         Ok(counted.end(answer)?)
+    }
+
+    async fn create_container(
+        &self,
+        pod: PodSandbox,
+        container: Container,
+    ) -> HandlerResult<ContainerAdjustment> {
+        let counted = self.metrics.begin(Request::Create);
+        let unchanged = ContainerAdjustment::default();
+        // Nothing can hold for it: not looked at any further.
+        let Some(create) = self.start(&pod, &container) else {
+            return counted.end(Ok(unchanged));
+        };
+        let annotations = create.annotations.clone();
+        let hook = self.injection.hook().map_err(|error| error.to_string());
+        let ready = hook.as_ref().map(drop).map_err(Clone::clone);
+        let event = |reply| Event::Create {
+            create,
+            ready,
+            reply,
+        };
+        let holds = counted.end(self.ask(event).await.flatten())?;
+        Ok(match hook {
+            Ok(Some(hook)) if holds => {
+                let holding = annotations.iter().map(|(_, key, value)| (&**key, &**value));
+                inject::adjustment(&hook, &pod, &container, holding)
+            }
+            _ => unchanged,
+        })
     }
 
     async fn start_container(&self, pod: PodSandbox, container: Container) -> HandlerResult {

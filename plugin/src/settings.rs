@@ -19,7 +19,7 @@ use execblock::{
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use crate::logging::Format;
+use crate::{inject::Injection, logging::Format};
 
 /// What the journal of events may be long, in bytes.
 const JOURNAL_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) journal_bytes: u64,
     /// Whether refusals are posted as Kubernetes Events.
     pub(crate) kubernetes_events: bool,
+    /// Whether containers are given our OCI hook when they are created.
+    pub(crate) injection: Injection,
 }
 
 /// What is told in metrics, and where.
@@ -60,6 +62,7 @@ impl Default for Settings {
             metrics: Exposed::default(),
             journal_bytes: 8 << 20,
             kubernetes_events: false,
+            injection: Injection::Off,
         }
     }
 }
@@ -147,6 +150,10 @@ impl Settings {
                 default.kubernetes_events,
                 built_in,
             )?,
+            injection: Injection::new(
+                key("nri.inject_hook").or(raw.nri.inject_hook, false, boolean)?,
+                key("nri.hook").or(raw.nri.hook, None, program)?,
+            ),
         })
     }
 }
@@ -164,6 +171,13 @@ fn boolean(value: &Value) -> Result<bool, String> {
     value
         .as_bool()
         .ok_or_else(|| "expected true or false".to_owned())
+}
+
+/// Where it is, is for the runtime to see, which may have other mounts.
+fn program(value: &Value) -> Result<Option<String>, String> {
+    let path = value.as_str().filter(|path| Path::new(path).is_absolute());
+    path.map(|path| Some(path.to_owned()))
+        .ok_or_else(|| "expected the absolute path of execblock-hook".to_owned())
 }
 
 /// Better than to say nothing where somebody counts on it.
@@ -228,6 +242,7 @@ struct Raw {
     metrics: RawMetrics,
     events: RawEvents,
     kubernetes: RawKubernetes,
+    nri: RawNri,
 }
 
 #[derive(Default, Deserialize)]
@@ -254,6 +269,13 @@ struct RawEvents {
 #[serde(default, deny_unknown_fields)]
 struct RawKubernetes {
     events: Option<Spanned<Value>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawNri {
+    inject_hook: Option<Spanned<Value>>,
+    hook: Option<Spanned<Value>>,
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ fn said(text: &str) -> String {
 #[test]
 fn what_is_absent_has_its_default() {
     let other = "[[default]]\nname = \"a\"\ndeny = \"id\"\n[wrapper]\nruntime = \"crun\"\n";
-    for text in ["", other, "[log]\n[metrics]\n[events]\n[kubernetes]\n"] {
+    for text in [
+        "",
+        other,
+        "[log]\n[metrics]\n[events]\n[kubernetes]\n[nri]\n",
+    ] {
         assert_eq!(Settings::parse(text).unwrap(), Settings::default());
     }
     assert_eq!(Settings::default().metrics.listen, None);
@@ -23,7 +27,8 @@ fn all_are_read() {
     let text = "[log]\nformat = \"json\"\n\
                 [metrics]\nlisten = \"127.0.0.1:9643\"\ncontainer_labels = true\n\
                 rule_labels = true\n\
-                [events]\njournal_bytes = 65536\n[kubernetes]\nevents = false\n";
+                [events]\njournal_bytes = 65536\n[kubernetes]\nevents = false\n\
+                [nri]\ninject_hook = true\nhook = \"/opt/x/execblock-hook\"\n";
     let expected = Settings {
         format: Format::Json,
         metrics: Exposed {
@@ -33,6 +38,7 @@ fn all_are_read() {
         },
         journal_bytes: 65_536,
         kubernetes_events: false,
+        injection: Injection::At("/opt/x/execblock-hook".to_owned()),
     };
     assert_eq!(Settings::parse(text).unwrap(), expected);
 }
@@ -44,6 +50,7 @@ fn the_example_is_understood() {
     assert_eq!(settings.format, Format::Json);
     assert!(settings.metrics.container_labels && !settings.metrics.rule_labels);
     assert_eq!(settings.journal_bytes, 16 << 20);
+    assert_eq!(settings.injection, Injection::Usual);
 }
 
 #[test]
@@ -81,6 +88,12 @@ fn an_unknown_key_is_named_with_its_line_and_what_was_expected() {
         ),
         ("[events]\nbytes = 1", 2, "bytes", "journal_bytes"),
         ("[kubernetes]\nevent = true", 2, "event", "events"),
+        (
+            "[nri]\ninject = true",
+            2,
+            "inject",
+            "expected `inject_hook` or `hook`",
+        ),
     ] {
         let said = said(text);
         assert!(said.starts_with(&format!("line {line}: ")), "{said}");
@@ -127,6 +140,14 @@ fn a_wrong_value_is_named_with_its_key_and_what_was_expected() {
             "[events]\njournal_bytes = -1",
             "line 2: events.journal_bytes = -1: expected a number of bytes from 65536 to \
              1073741824",
+        ),
+        (
+            "[nri]\ninject_hook = 1",
+            "line 2: nri.inject_hook = 1: expected true or false",
+        ),
+        (
+            "[nri]\ninject_hook = true\nhook = \"execblock-hook\"",
+            "line 3: nri.hook = \"execblock-hook\": expected the absolute path of execblock-hook",
         ),
         (
             "[kubernetes]\nevents = \"yes\"",
@@ -195,4 +216,15 @@ fn what_is_wrong_elsewhere_in_the_file_is_told_apart() {
         said.contains("config.toml: line 2: unknown field `lissten`"),
         "{said}"
     );
+}
+
+#[test]
+fn a_hook_is_injected_where_that_is_asked_for() {
+    for (text, expected) in [
+        ("[nri]\ninject_hook = true", Injection::Usual),
+        ("[nri]\ninject_hook = false", Injection::Off),
+        ("[nri]\nhook = \"/x\"", Injection::Off),
+    ] {
+        assert_eq!(Settings::parse(text).unwrap().injection, expected, "{text}");
+    }
 }

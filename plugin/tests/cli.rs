@@ -236,6 +236,73 @@ fn setup_uses_the_drop_ins_that_containerd_2_imports() {
 }
 
 #[test]
+fn setup_requires_the_plugin_and_says_who_must_tolerate() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let main = root.join("etc/containerd/config.toml");
+    std::fs::create_dir_all(main.parent().unwrap()).unwrap();
+    let text = "version = 3\nimports = [\"conf.d/*.toml\"]\n";
+    std::fs::write(&main, text).unwrap();
+    let read = || std::fs::read_to_string(&main).unwrap();
+    let shown = contains("+required_plugins = [\"execblock\"]");
+    setup(root, &["containerd", "--required", "--dry-run"])
+        .success()
+        .stdout(shown);
+    assert_eq!(read(), text);
+    let told = contains("execblock.dev/tolerate-missing: \"true\"").and(contains("static pods"));
+    setup(root, &["containerd", "--required"])
+        .success()
+        .stdout(told);
+    // Once required it stays so.
+    setup(root, &["containerd"])
+        .success()
+        .stdout("nothing to change\n");
+    setup(root, &["containerd", "--required", "--remove"]).success();
+    assert_eq!(read(), text);
+    assert!(
+        root.join("etc/containerd/conf.d/90-execblock.toml")
+            .exists()
+    );
+
+    let crio = root.join("etc/crio/crio.conf.d/90-execblock.conf");
+    let requires = || {
+        let text = std::fs::read_to_string(&crio).unwrap();
+        text.contains("nri_validator_required_plugins = [\"a\", \"execblock\"]")
+    };
+    std::fs::create_dir_all(crio.parent().unwrap()).unwrap();
+    std::fs::write(
+        crio.with_file_name("10-site.conf"),
+        "[crio.nri.default_validator]\nnri_validator_required_plugins = [\"a\"]\n",
+    )
+    .unwrap();
+    setup(root, &["crio", "--required"])
+        .success()
+        .stdout(contains("execblock.dev/tolerate-missing"));
+    assert!(requires());
+    // The test's program is no hook by its name, so its file is not followed.
+    let hook = root.join("etc/containers/oci/hooks.d/execblock.json");
+    std::fs::remove_file(&hook).unwrap();
+    setup(root, &["crio"]).success();
+    assert!(requires(), "once required it stays so");
+    std::fs::remove_file(&hook).unwrap();
+    setup(root, &["crio", "--required", "--remove"]).success();
+    assert!(crio.exists() && !requires());
+    // One that is read later would win.
+    std::fs::write(
+        crio.with_file_name("99-last.conf"),
+        "[crio.nri.default_validator]\nnri_validator_required_plugins = []\n",
+    )
+    .unwrap();
+    setup(root, &["crio"]).success();
+    setup(root, &["crio", "--required"])
+        .code(1)
+        .stderr(contains("add \"execblock\" to it"));
+    setup(root, &["docker", "--required"])
+        .code(1)
+        .stderr(contains("--required is for containerd and CRI-O"));
+}
+
+#[test]
 fn setup_changes_nothing_that_it_does_not_understand() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

@@ -18,7 +18,7 @@ pub fn lint_toml(text: &str) -> Vec<Finding> {
     let of_config = |line: &str| {
         let line = line.trim_start();
         line.starts_with("[[default")
-            || ["wrapper", "log", "metrics", "events", "kubernetes"]
+            || ["wrapper", "log", "metrics", "events", "kubernetes", "nri"]
                 .iter()
                 .any(|table| line.strip_prefix('[').is_some_and(|l| l.starts_with(table)))
     };

@@ -14,6 +14,7 @@ macro_rules! ensure {
 }
 
 mod crash;
+mod ladder;
 mod runc;
 mod upgrade;
 
@@ -92,7 +93,12 @@ fn main() {
         .chain(upgrade::CASES)
         .chain(crash::CASES)
         .map(trial(able.is_ok()))
-        .chain(runc::CASES.iter().map(trial(able.is_ok() && runc)))
+        .chain(
+            [runc::CASES, ladder::CASES]
+                .concat()
+                .iter()
+                .map(trial(able.is_ok() && runc)),
+        )
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -20,13 +20,13 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A bundle of a static BusyBox.
-struct Bundle {
-    dir: tempfile::TempDir,
-    id: String,
+pub(crate) struct Bundle {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) id: String,
 }
 
 impl Bundle {
-    fn new(id: &str, annotations: &Value, script: &str) -> Result<Self, Failed> {
+    pub(crate) fn new(id: &str, annotations: &Value, script: &str) -> Result<Self, Failed> {
         let dir = tempfile::tempdir()?;
         let bin = dir.path().join("rootfs/bin");
         fs::create_dir_all(&bin)?;
@@ -69,7 +69,7 @@ impl Bundle {
         })
     }
 
-    fn done(&self, args: &[&str]) -> Result<Output, Failed> {
+    pub(crate) fn done(&self, args: &[&str]) -> Result<Output, Failed> {
         let output = self.wrapper(args)?;
         let err = text(&output.stderr);
         ensure!(
@@ -81,7 +81,7 @@ impl Bundle {
     }
 
     /// Waits until the container has stopped.
-    fn wait(&self) -> Result<(), Failed> {
+    pub(crate) fn wait(&self) -> Result<(), Failed> {
         let events = Hierarchy::find()?
             .mount()
             .join(&self.id)
@@ -115,9 +115,9 @@ impl Drop for Bundle {
 }
 
 /// Writes to the root of the container what `true` did there.
-const SCRIPT: &str = "/bin/true; echo $? > /status; (exec bin/true); echo $? >> /status";
+pub(crate) const SCRIPT: &str = "/bin/true; echo $? > /status; (exec bin/true); echo $? >> /status";
 
-fn refused(bundle: &Bundle) -> Result<(), Failed> {
+pub(crate) fn refused(bundle: &Bundle) -> Result<(), Failed> {
     let status = fs::read_to_string(bundle.dir.path().join("rootfs/status"))?;
     let refused = matches!(status.as_str(), "126\n126\n" | "137\n137\n");
     ensure!(refused, "exit statuses in the container: {status:?}");

@@ -94,10 +94,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    match settings.injection.hook() {
+        Ok(None) => {}
+        Ok(Some(hook)) => log::info!("containers with rules are given the hook {hook}"),
+        // Closed; it is looked for again for each.
+        Err(error) => log::error!("containers with rules will be refused: {error}"),
+    }
     let result = runtime.block_on(async {
         serve(&settings.metrics, &metrics, loaded, pinned, &sender);
         tokio::spawn(watched(sender.clone()));
-        let plugin = Arc::new(Plugin::new(sender.clone(), metrics));
+        let plugin = Arc::new(Plugin::new(sender.clone(), settings.injection, metrics));
         let ended = nri::run(plugin, options, told()?).await;
         service::stopping();
         Ok::<_, std::io::Error>(ended)

@@ -9,13 +9,15 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value, value};
 use super::{EditError, is_wrapper};
 
 const NAME: &str = "execblock";
-const NRI: &str = "io.containerd.nri.v1.nri";
+pub(super) const NRI: &str = "io.containerd.nri.v1.nri";
 /// Before what we add.
-const MARK: &str = "\n# Added by execblock setup.\n";
+pub(super) const MARK: &str = "\n# Added by execblock setup.\n";
 /// What a file begins with that was not there.
 const NEW: &str = "# Written by execblock setup.\n";
 /// Behind a value that we changed.
 const WAS: &str = " # execblock setup: was ";
+/// What a key was that was not there.
+const UNSET: &str = "unset";
 /// Annotations that the runtime class hands to the wrapper.
 const KEYS: &str = "execblock/*";
 
@@ -69,16 +71,34 @@ pub(crate) fn add(
     if let Some(wrapper) = wrapper {
         add_runtime(&mut document, version, wrapper)?;
     }
+    Ok(print(&document, text))
+}
+
+/// The edited text.
+pub(super) fn print(document: &DocumentMut, before: &str) -> String {
     let mut edited = document.to_string();
-    if !text.ends_with('\n') && edited.len() != text.len() {
+    if !before.ends_with('\n') && edited.len() != before.len() {
         // So that it can be told from ours again.
         edited.truncate(edited.trim_end().len());
     }
-    Ok(edited)
+    edited
 }
 
-/// Takes out what [`add`] puts in. `None`: nothing is left of the file.
+/// Takes out what [`add`] puts in, and [`super::required::add`]. `None`: nothing is
+/// left of the file.
 pub(crate) fn remove(text: Option<&str>) -> Result<Option<String>, EditError> {
+    take_out(text, |plugins, version| {
+        remove_runtime(plugins, version);
+        super::required::take_out(plugins);
+        switch_nri_back(plugins);
+    })
+}
+
+/// Has something taken out of the table of plugins.
+pub(super) fn take_out(
+    text: Option<&str>,
+    ours: impl FnOnce(&mut dyn TableLike, i64),
+) -> Result<Option<String>, EditError> {
     let Some(text) = text else { return Ok(None) };
     let mut document = parse(text)?;
     if document.is_empty() {
@@ -87,23 +107,22 @@ pub(crate) fn remove(text: Option<&str>) -> Result<Option<String>, EditError> {
     let version = version(&document)?;
     let plugins = path(&mut document, &["plugins"], false)?;
     if let Some(plugins) = plugins {
-        remove_runtime(plugins, version);
-        switch_nri_back(plugins);
+        ours(plugins, version);
         if plugins.is_empty() {
             document.remove("plugins");
         }
     }
-    let left = document.to_string();
-    let nothing = left == format!("{NEW}version = {version}\n");
+    let left = print(&document, text);
+    let nothing = left.trim_end() == format!("{NEW}version = {version}");
     Ok((!nothing).then_some(left))
 }
 
-fn parse(text: &str) -> Result<DocumentMut, EditError> {
+pub(super) fn parse(text: &str) -> Result<DocumentMut, EditError> {
     text.parse()
         .map_err(|error: toml_edit::TomlError| EditError::Syntax(error.to_string()))
 }
 
-fn version(document: &DocumentMut) -> Result<i64, EditError> {
+pub(super) fn version(document: &DocumentMut) -> Result<i64, EditError> {
     let expected = "version = 2 or version = 3 (containerd config migrate prints the file so)";
     let shape = |found: String| EditError::Shape {
         at: "version".into(),
@@ -120,7 +139,7 @@ fn version(document: &DocumentMut) -> Result<i64, EditError> {
 }
 
 /// The table at a path of keys; made where it is not and `make` says so.
-fn path<'a>(
+pub(super) fn path<'a>(
     document: &'a mut DocumentMut,
     keys: &[&str],
     make: bool,
@@ -160,9 +179,9 @@ fn switch_nri_on(document: &mut DocumentMut, version: i64) -> Result<(), EditErr
         for key in ["disable", "disable_connections"] {
             match nri.get_mut(key) {
                 None if key == "disable" && version == 2 => {
-                    nri.insert(key, marked(false, "unset"));
+                    nri.insert(key, unset_before(false));
                 }
-                Some(item) if item.as_bool() == Some(true) => *item = marked(false, "true"),
+                Some(item) if item.as_bool() == Some(true) => change(item, false),
                 Some(item) if item.as_bool().is_none() => {
                     return Err(EditError::Shape {
                         at: format!("[plugins][{NRI}] {key}"),
@@ -186,11 +205,48 @@ fn switch_nri_on(document: &mut DocumentMut, version: i64) -> Result<(), EditErr
     Ok(())
 }
 
-fn marked(new: bool, was: &str) -> Item {
-    let mut new = Value::from(new);
-    new.decor_mut().set_suffix(format!("{WAS}{was}"));
-    new.decor_mut().set_prefix(" ");
-    Item::Value(new)
+/// A value for a key that was not there.
+pub(super) fn unset_before(new: impl Into<Value>) -> Item {
+    Item::Value(new.into().decorated(" ", format!("{WAS}{UNSET}")))
+}
+
+/// Gives a key another value, and keeps the one that it has behind it, with the
+/// comment that follows it.
+pub(super) fn change(item: &mut Item, new: impl Into<Value>) {
+    let was = item.to_string();
+    let prefix = item
+        .as_value()
+        .and_then(|old| old.decor().prefix())
+        .cloned();
+    let mut new = new.into();
+    new.decor_mut().set_suffix(format!("{WAS}{}", was.trim()));
+    new.decor_mut()
+        .set_prefix(prefix.unwrap_or_else(|| " ".into()));
+    *item = Item::Value(new);
+}
+
+/// Takes back [`unset_before`] and [`change`].
+pub(super) fn restore(table: &mut dyn TableLike, key: &str) {
+    let Some(value) = table.get_mut(key).and_then(Item::as_value_mut) else {
+        return;
+    };
+    let suffix = value.decor().suffix().and_then(|suffix| suffix.as_str());
+    let Some(was) = suffix.and_then(|suffix| suffix.strip_prefix(WAS)) else {
+        return;
+    };
+    // As a line, for the comment behind it.
+    let was = parse(&format!("was = {was}\n")).ok();
+    let was = was.as_ref().and_then(|line| line.get("was")?.as_value());
+    match was.cloned() {
+        Some(mut was) => {
+            let prefix = value.decor().prefix().cloned();
+            was.decor_mut()
+                .set_prefix(prefix.unwrap_or_else(|| " ".into()));
+            *value = was;
+        }
+        // Unset, or edited by hand since.
+        None => drop(table.remove(key)),
+    }
 }
 
 fn switch_nri_back(plugins: &mut dyn TableLike) {
@@ -205,23 +261,11 @@ fn switch_nri_back(plugins: &mut dyn TableLike) {
         return;
     };
     for key in ["disable", "disable_connections"] {
-        let suffix = nri.get(key).and_then(Item::as_value);
-        let suffix = suffix.and_then(|value| value.decor().suffix()?.as_str());
-        match suffix.and_then(|suffix| suffix.strip_prefix(WAS)) {
-            Some("true") => {
-                if let Some(value) = nri.get_mut(key).and_then(Item::as_value_mut) {
-                    *value = Value::from(true).decorated(" ", "");
-                }
-            }
-            Some(_) => {
-                nri.remove(key);
-            }
-            None => {}
-        }
+        restore(nri, key);
     }
 }
 
-fn is_marked(item: &Item) -> bool {
+pub(super) fn is_marked(item: &Item) -> bool {
     let prefix = item.as_table().and_then(|table| table.decor().prefix());
     prefix.and_then(|prefix| prefix.as_str()) == Some(MARK)
 }

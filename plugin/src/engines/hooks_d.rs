@@ -1,5 +1,5 @@
 //! Podman and CRI-O: a hook in a hooks.d directory, matched by annotation
-//! (oci-hooks(5)). CRI-O reads only the directories that it is told of.
+//! (oci-hooks(5)).
 
 use std::path::{Path, PathBuf};
 
@@ -36,52 +36,15 @@ struct Containers {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Crio {
-    crio: CrioTable,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CrioTable {
-    runtime: HooksDir,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct HooksDir {
     hooks_dir: Option<Vec<PathBuf>>,
 }
 
 /// `hooks_dir` of a containers.conf.
 pub(crate) fn podman_dirs(text: &str) -> Result<Option<Vec<PathBuf>>, EditError> {
-    let file: Containers = parse(text)?;
+    let file: Result<Containers, _> = toml::from_str(text);
+    let file = file.map_err(|error| EditError::Syntax(error.to_string()))?;
     Ok(file.engine.hooks_dir)
-}
-
-/// `hooks_dir` of a crio.conf.
-pub(crate) fn crio_dirs(text: &str) -> Result<Option<Vec<PathBuf>>, EditError> {
-    let file: Crio = parse(text)?;
-    Ok(file.crio.runtime.hooks_dir)
-}
-
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, EditError> {
-    toml::from_str(text).map_err(|error| EditError::Syntax(error.to_string()))
-}
-
-/// CRI-O's drop-in: the directories that it reads already, and ours. NRI reports
-/// and binds earlier; the hook is what refuses, since CRI-O starts a container
-/// whatever a plugin says.
-pub(crate) fn crio_drop_in(known: &[PathBuf]) -> String {
-    let mut dirs: Vec<String> = known.iter().map(|dir| dir.display().to_string()).collect();
-    if !dirs.iter().any(|dir| dir == DIR) {
-        dirs.push(DIR.to_owned());
-    }
-    let dirs: Vec<String> = dirs.iter().map(|dir| format!("{dir:?}")).collect();
-    format!(
-        "# Written by execblock setup.\n[crio.runtime]\nhooks_dir = [{}]\n\n[crio.nri]\nenable_nri = \
-         true\n",
-        dirs.join(", ")
-    )
 }
 
 #[cfg(test)]
@@ -101,21 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_read_and_ours_is_added_once() {
-        let dirs = crio_dirs("[crio.runtime]\nhooks_dir = [\"/a\"]\nother = 1\n").unwrap();
-        assert_eq!(dirs, Some(vec!["/a".into()]));
-        assert_eq!(crio_dirs("[crio]\n").unwrap(), None);
+    fn directories_are_read() {
         assert_eq!(
             podman_dirs("[engine]\nhooks_dir=[\"/b\"]\n").unwrap(),
             Some(vec!["/b".into()])
         );
         assert!(podman_dirs("[engine]\nhooks_dir = 1\n").is_err());
-        let text = crio_drop_in(&["/a".into(), DIR.into()]);
-        assert_eq!(
-            crio_dirs(&text).unwrap(),
-            Some(vec!["/a".into(), DIR.into()])
-        );
-        let text = crio_drop_in(&[PACKAGED_DIR.into()]);
-        assert_eq!(crio_dirs(&text).unwrap().unwrap().len(), 2);
     }
 }

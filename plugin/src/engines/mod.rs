@@ -2,9 +2,12 @@
 //! text in, text out. Only [`files`] touches the disk.
 
 pub(crate) mod containerd;
+pub(crate) mod crio;
 pub(crate) mod docker;
 pub(crate) mod files;
 pub(crate) mod hooks_d;
+pub(crate) mod required;
+pub(crate) mod version;
 
 /// Why a file is not edited. It stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -30,14 +30,16 @@ const BIND_SECONDS: [f64; 11] = [
 pub(crate) enum Request {
     Configure,
     Synchronize,
+    Create,
     Start,
     Remove,
 }
 
 impl Request {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Configure,
         Self::Synchronize,
+        Self::Create,
         Self::Start,
         Self::Remove,
     ];
@@ -46,6 +48,7 @@ impl Request {
         match self {
             Self::Configure => "configure",
             Self::Synchronize => "synchronize",
+            Self::Create => "create_container",
             Self::Start => "start_container",
             Self::Remove => "remove_container",
         }

@@ -1,8 +1,10 @@
 //! Containers that must not start, because what they ask for can't be given.
 
+use std::fs::File;
+
 use anyhow::{Result, bail, ensure};
 
-use super::{Engine, IDLE};
+use super::{Engine, IDLE, Pod};
 use crate::cases::Case;
 use crate::execblock::{self, PLUGIN};
 use crate::protocol;
@@ -128,7 +130,7 @@ fn on_the_pod() -> Result<()> {
         .is_unprotected()
 }
 
-fn explains(key: &str, error: &str) -> Result<()> {
+pub(super) fn explains(key: &str, error: &str) -> Result<()> {
     ensure!(error.contains(key), "the key is not named: {error}");
     ensure!(
         error.contains("expected"),
@@ -171,5 +173,24 @@ fn fill() -> Result<()> {
     first.remove()?;
     super::lifecycle::until_bound(1)?;
     let fourth = pod.start("fourth", IDLE, &[])?;
-    fourth.is_protected()
+    fourth.is_protected()?;
+    slow(&pod)
+}
+
+/// While another holds the lock nothing can be bound: what starts is refused before containerd
+/// would go on without the plugin.
+fn slow(pod: &Pod<'_>) -> Result<()> {
+    let lock = File::options().write(true).open("/run/execblock/lock")?;
+    lock.lock()?;
+    let container = pod.create("slow", IDLE, &[])?;
+    let Err(error) = container.start() else {
+        bail!("it started without its rules")
+    };
+    let error = format!("{error:#}");
+    protocol::note(format_args!("lock held: {error}"));
+    ensure!(
+        error.contains("not done within") || error.contains("/run/execblock/lock"),
+        "the reason: {error}"
+    );
+    Ok(())
 }

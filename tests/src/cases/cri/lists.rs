@@ -41,12 +41,12 @@ pub(super) fn of_node() -> Vec<Case> {
 }
 
 /// Files below `/etc/execblock`, gone with the case.
-struct Etc;
+pub(super) struct Etc;
 
 impl Etc {
     const DIR: &str = "/etc/execblock";
 
-    fn with(file: &str, text: &str) -> Result<Self> {
+    pub(super) fn with(file: &str, text: &str) -> Result<Self> {
         let etc = Self;
         let path = format!("{}/{file}", Self::DIR);
         fs::create_dir_all(format!("{}/profiles", Self::DIR))?;

@@ -1,6 +1,7 @@
 //! Pods on the userland's containerd, with the daemon as its NRI plugin.
 
 mod events;
+mod inject;
 mod invalid;
 mod lifecycle;
 mod lists;
@@ -46,6 +47,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(events::cases());
         cases.extend(lifecycle::cases());
         cases.extend(lists::of_runtime());
+        cases.extend(inject::cases());
     }
     if is_usual {
         cases.extend(refusal::cases());

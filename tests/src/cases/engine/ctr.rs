@@ -45,9 +45,9 @@ pub(super) const CTR: Ctr = Ctr {
 };
 
 pub(super) struct Ctr {
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The runtime, as `--runc-binary` names it.
-    binary: &'static str,
+    pub(super) binary: &'static str,
 }
 
 /// Names of further processes must differ.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::ctr::CTR;
+use super::ctr::{CTR, Ctr};
 use super::{Annotations, Bench, DENY, records};
 use crate::execblock;
 use crate::machine::Machine;
@@ -58,6 +58,14 @@ impl Drop for Configured {
 pub(super) fn case(machine: &Machine) -> Result<()> {
     let bench = Bench::loaded(&CTR, machine)?;
     let before = (execblock::bound_cgroups()?, records());
+    {
+        let missing = Ctr {
+            binary: "/no/such/execblock-runc",
+            ..CTR
+        };
+        let bench = Bench::without_pins(&missing)?;
+        refused(&bench, "no-wrapper", DENY, "/no/such/execblock-runc")?;
+    }
     {
         let _missing = Configured::runtime("/no/such/runtime")?;
         refused(&bench, "missing", &[], "/no/such/runtime")?;

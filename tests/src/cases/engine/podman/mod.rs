@@ -41,6 +41,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
             Case::slow("podman/lifecycle", lifecycle::case),
             Case::slow("podman/cgroups", modes::cgroups),
             Case::slow("podman/wrapper", modes::wrapper),
+            Case::slow("podman/no-hook", modes::no_hook),
             Case::slow("podman/rootless", rootless::case),
             Case::slow("podman/checkpoint", checkpoint::case),
         ]);

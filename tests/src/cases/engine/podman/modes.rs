@@ -1,5 +1,7 @@
 //! Where Podman puts a container's cgroup, pods, and the wrapper instead of the hook.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Podman, is_not_started, until_forgotten, whoami_runs};
@@ -103,4 +105,21 @@ pub(super) fn wrapper(machine: &Machine) -> Result<()> {
     let bad = podman.run("bad", &[("execblock/deny", "./x")], IDLE)?;
     is_not_started(&bad, &["execblock/deny", "./x", "expected"])?;
     whoami_runs(&bench, "plain")
+}
+
+/// Fails open, and docs/engines.md says so: Podman passes over the file of a hook that is not there,
+/// without a word.
+pub(super) fn no_hook(machine: &Machine) -> Result<()> {
+    const DIR: &str = "/run/vmtest/hook-missing";
+    let podman = Podman {
+        hooks: DIR,
+        ..Podman::new("podman", "crun", machine)
+    };
+    podman.prepare()?;
+    fs::create_dir_all(DIR)?;
+    let hook = include_str!("../../../../../hooks/hooks.d/execblock.json");
+    fs::write(format!("{DIR}/execblock.json"), hook)?;
+    let ran = podman.run("no-hook", DENY, &["whoami"])?.success()?;
+    ensure!(ran.said() == "root\n", "Podman said {:?}", ran.said());
+    Ok(())
 }

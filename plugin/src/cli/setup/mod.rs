@@ -1,7 +1,9 @@
 //! `execblock setup`
 
+mod crio;
+mod required;
+
 use std::{
-    env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -9,10 +11,13 @@ use std::{
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{FAILED, Failure};
-use crate::engines::{
-    EditError, containerd, docker,
-    files::{self, Edit},
-    hooks_d,
+use crate::{
+    engines::{
+        self, EditError, containerd, docker,
+        files::{self, Edit},
+        hooks_d,
+    },
+    installed::{self, NotInstalled},
 };
 
 /// Tell an engine to have its annotated containers bound.
@@ -20,6 +25,7 @@ use crate::engines::{
 /// Shows what changes, keeps what was there in FILE.execblock-backup, and changes
 /// nothing that it does not understand. Doing it twice changes nothing.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
     engine: Engine,
     /// Show what would change.
@@ -31,6 +37,10 @@ pub(crate) struct Args {
     /// The engine's configuration, where it is not in its usual place.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// containerd 2.2, CRI-O 1.34 and later: no container is created while execblock
+    /// nri is not registered, unless its pod tolerates that.
+    #[arg(long)]
+    required: bool,
     /// Docker: also make it the runtime of containers that name none.
     #[arg(long)]
     default: bool,
@@ -44,9 +54,6 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     root: Option<PathBuf>,
 }
-
-/// Read after most others, so that the others' directories are known.
-const CRIO_DROP_IN: &str = "/etc/crio/crio.conf.d/90-execblock.conf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Engine {
@@ -80,6 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "an engine's configuration is root's: run it as root, or with --dry-run to see what it \
              would change",
         ));
+    }
+    if args.required {
+        args.can_require()?;
     }
     let edits = match args.engine {
         Engine::Containerd => args.containerd()?,
@@ -115,6 +125,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     println!("{}", args.engine.next_step());
+    if let Some(key) = edits.iter().find_map(|edit| args.toleration(edit)) {
+        println!("{}", required::who_must_tolerate(&key));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,13 +172,16 @@ impl Args {
         }
         let dump = String::from_utf8_lossy(&output.stdout);
         let has = |text: &str| text.contains("runtimes.execblock");
+        let is_required = |text: &str| engines::required::toleration(text).is_some();
         let wanted = edit.after.as_deref().is_some_and(has);
-        if self.engine == Engine::Containerd && wanted && !has(&dump) {
+        let is_lost =
+            wanted && !has(&dump) || self.toleration(edit).is_some() && !is_required(&dump);
+        if self.engine == Engine::Containerd && is_lost {
             return Err(Failure::new(
                 FAILED,
                 format!(
-                    "{path}: a file under `imports` replaces the table with our runtime: name that \
-                     file by --config; nothing was changed"
+                    "{path}: a file under `imports` replaces the table with our runtime or our \
+                     plugin: name that file by --config; nothing was changed"
                 ),
             ));
         }
@@ -182,6 +198,10 @@ impl Args {
         let before = files::read(&path)?;
         let main = before.as_deref().unwrap_or_default();
         let dir = containerd::drop_in_dir(main).map_err(|error| refused(&path, &error))?;
+        if self.remove && self.required {
+            let after = engines::required::remove(before.as_deref());
+            return edit(path, before, after);
+        }
         if self.remove {
             let after = containerd::remove(before.as_deref());
             let mut edits = edit(path.clone(), before, after)?;
@@ -197,13 +217,13 @@ impl Args {
         let Some(dir) = dir else {
             let version = config_version();
             let after = containerd::add(before.as_deref(), version, Some(&wrapper));
-            return edit(path, before, after.map(Some));
+            return edit(path, before, self.require(after).map(Some));
         };
         let drop_in = self.drop_in(&path, &dir);
         let after = containerd::drop_in(main, &wrapper);
         let mut edits = edit(drop_in.clone(), files::read(&drop_in)?, after.map(Some))?;
         let after = containerd::add(before.as_deref(), 3, None);
-        edits.extend(edit(path, before, after.map(Some))?);
+        edits.extend(edit(path, before, self.require(after).map(Some))?);
         Ok(edits)
     }
 
@@ -236,12 +256,17 @@ impl Args {
             self.config(usual),
         ];
         let drop_ins = drop_ins(&self.below_root("/etc/containers/containers.conf.d"));
-        let dirs = dirs(files.into_iter().chain(drop_ins), hooks_d::podman_dirs)?;
+        let mut dirs = None;
+        for path in files.into_iter().chain(drop_ins) {
+            let text = files::read(&path)?.unwrap_or_default();
+            let found = hooks_d::podman_dirs(&text).map_err(|error| refused(&path, &error))?;
+            dirs = found.or(dirs);
+        }
         let usual = vec![hooks_d::DIR.into()];
         let dir = dirs.unwrap_or(usual).pop();
         let dir = dir.unwrap_or_else(|| hooks_d::DIR.into());
         let dir = self.below_root(&dir.to_string_lossy());
-        if self.remove && self.below_root(CRIO_DROP_IN).exists() {
+        if self.remove && self.below_root(crio::DROP_IN).exists() {
             log::warn!(
                 "{} stays: CRI-O reads it too (execblock setup crio --remove)",
                 dir.display()
@@ -249,37 +274,6 @@ impl Args {
             return Ok(Vec::new());
         }
         self.hook_edit(&dir)
-    }
-
-    fn crio(&self) -> Result<Vec<Edit>, Failure> {
-        let drop_in = self.below_root(CRIO_DROP_IN);
-        let main = self.config("/etc/crio/crio.conf");
-        let others = drop_ins(&self.below_root("/etc/crio/crio.conf.d"))
-            .into_iter()
-            .filter(|path| *path != drop_in);
-        let others: Vec<PathBuf> = others.collect();
-        let later = others.iter().filter(|path| **path > drop_in).cloned();
-        if let Some(last) = dirs(later, hooks_d::crio_dirs)?
-            && !last.iter().any(|dir| dir == Path::new(hooks_d::DIR))
-            && !self.remove
-        {
-            // Closed: the later one would win, and no hook be called.
-            return Err(Failure::new(
-                FAILED,
-                format!(
-                    "a file after {} sets crio.runtime.hooks_dir to {last:?}: add {:?} to it",
-                    drop_in.display(),
-                    hooks_d::DIR
-                ),
-            ));
-        }
-        let dirs = dirs([main].into_iter().chain(others), hooks_d::crio_dirs)?;
-        let dirs = dirs.unwrap_or_else(|| vec![hooks_d::PACKAGED_DIR.into()]);
-        let before = files::read(&drop_in)?;
-        let after = (!self.remove).then(|| hooks_d::crio_drop_in(&dirs));
-        let mut edits = self.hook_edit(&self.below_root(hooks_d::DIR))?;
-        edits.extend(edit(drop_in, before, Ok(after))?);
-        Ok(edits)
     }
 
     /// The hook's file in a directory of hooks.
@@ -307,18 +301,19 @@ impl Args {
     }
 
     fn wrapper(&self) -> Result<String, Failure> {
-        let usual = ["/usr/local/bin/execblock-runc", "/usr/bin/execblock-runc"];
-        let path = installed(self.wrapper.as_ref(), "execblock-runc", "--wrapper", &usual)?;
+        let path = installed::WRAPPER.find(self.wrapper.as_deref());
+        let path = path.map_err(|error| named_by("--wrapper", &error))?;
         Ok(path.to_string_lossy().into_owned())
     }
 
     fn hook(&self) -> Result<PathBuf, Failure> {
-        let usual = [
-            "/usr/local/libexec/execblock/execblock-hook",
-            "/usr/libexec/execblock/execblock-hook",
-        ];
-        installed(self.hook.as_ref(), "execblock-hook", "--hook", &usual)
+        let path = installed::HOOK.find(self.hook.as_deref());
+        path.map_err(|error| named_by("--hook", &error))
     }
+}
+
+fn named_by(flag: &str, error: &NotInstalled) -> Failure {
+    Failure::new(FAILED, format!("{error} ({flag} PATH names another)"))
 }
 
 fn edit(
@@ -339,20 +334,6 @@ fn refused(path: &Path, error: &EditError) -> Failure {
     Failure::new(FAILED, format!("{path}: {error}; nothing was changed"))
 }
 
-/// `hooks_dir` of the last file that has one.
-fn dirs(
-    files: impl Iterator<Item = PathBuf>,
-    dirs: fn(&str) -> Result<Option<Vec<PathBuf>>, EditError>,
-) -> Result<Option<Vec<PathBuf>>, Failure> {
-    let mut last = None;
-    for path in files {
-        let text = files::read(&path)?.unwrap_or_default();
-        let found = dirs(&text).map_err(|error| refused(&path, &error))?;
-        last = found.or(last);
-    }
-    Ok(last)
-}
-
 /// The drop-ins of a directory, in the order in which they are read.
 fn drop_ins(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -364,48 +345,14 @@ fn drop_ins(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Where a program of ours is: as told, beside this one, or in a usual place.
-fn installed(
-    told: Option<&PathBuf>,
-    name: &str,
-    flag: &str,
-    usual: &[&str],
-) -> Result<PathBuf, Failure> {
-    let mut places = Vec::new();
-    if let Some(path) = told {
-        places.push(path.clone());
-    } else {
-        if let Some(dir) = env::current_exe()?.parent() {
-            places.push(dir.join(name));
-            places.push(dir.join("../libexec/execblock").join(name));
-        }
-        places.extend(usual.iter().map(PathBuf::from));
-    }
-    let found = places.iter().find_map(|path| path.canonicalize().ok());
-    found.ok_or_else(|| {
-        let places: Vec<String> = places
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        Failure::new(
-            FAILED,
-            format!(
-                "{name} is not installed; looked at {} ({flag} PATH names another)",
-                places.join(", ")
-            ),
-        )
-    })
-}
-
 /// The version of the file that this machine's containerd would write: 3 from
 /// containerd 2 on.
 fn config_version() -> i64 {
     let output = Command::new("containerd").arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    // "containerd github.com/containerd/containerd/v2 2.1.4 75cb2b7…"
-    let old = text.is_ok_and(|text| {
-        let mut words = text.split_whitespace();
-        words.any(|word| word.trim_start_matches('v').starts_with("1."))
-    });
-    if old { 2 } else { 3 }
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let version = said.ok().and_then(|said| engines::version::of(&said));
+    match version {
+        Some((..=1, _)) => 2,
+        _ => 3,
+    }
 }

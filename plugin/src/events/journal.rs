@@ -129,7 +129,11 @@ impl Journal {
         let path = self.dir.join(TOLD);
         let text =
             serde_json::to_vec(told).map_err(|error| failed("write", &path)(error.into()))?;
-        fs::write(&path, text).map_err(failed("write", &path))
+        new(&path, |options| {
+            options.write(true).create(true).truncate(true)
+        })?
+        .write_all(&text)
+        .map_err(failed("write", &path))
     }
 }
 
@@ -270,10 +274,10 @@ fn watch(dir: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 fn open(path: &Path) -> Result<Option<File>, JournalError> {
-    match File::open(path) {
+    match new(path, |options| options) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("open", path)(error)),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

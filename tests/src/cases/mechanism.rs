@@ -165,6 +165,11 @@ fn in_kernel(_: Kernel, mechanism: Mechanism) -> bool {
     matches!(mechanism, Mechanism::Lsm | Mechanism::FmodRet)
 }
 
+/// What takes its time: once for each mechanism.
+fn large(kernel: Kernel, mechanism: Mechanism) -> bool {
+    kernel == Kernel::V6_12 || mechanism == Mechanism::Kprobe
+}
+
 fn with_x32(kernel: Kernel, _: Mechanism) -> bool {
     kernel.has_x32()
 }
@@ -463,6 +468,34 @@ const SCENARIOS: &[Scenario] = &[
             Ok(vec![
                 refused("ten cgroups below", exec(WHOAMI)).levels_below(10),
                 runs("another program there", exec(ID)),
+            ])
+        },
+    },
+    Scenario {
+        name: "largest-arguments",
+        rules: DENY_WHOAMI,
+        applies: large,
+        checks: |_| {
+            // MAX_ARG_STRLEN, and a quarter of the stack's limit.
+            let first = |path: &str| Attempt::ExecLarge {
+                path: path.into(),
+                argv: Vec::new(),
+                words: 0,
+                length: 131_071,
+            };
+            let many = |path: &str, argv: &[&str]| Attempt::ExecLarge {
+                path: path.into(),
+                argv: argv.iter().map(|&word| word.to_owned()).collect(),
+                words: 16,
+                length: 125_000,
+            };
+            Ok(vec![
+                refused("a first word as long as it gets", first(WHOAMI)),
+                refused("two million bytes of words", many(WHOAMI, &["whoami"])),
+                runs(
+                    "another program with as many",
+                    many("/bin/sh", &["sh", "-c", "echo ran"]),
+                ),
             ])
         },
     },

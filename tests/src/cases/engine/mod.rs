@@ -71,6 +71,16 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     cases
 }
 
+/// Has containerd running, and the image of the tests in the namespace of `ctr`'s containers.
+pub(super) fn prepare_ctr() -> Result<()> {
+    ctr::CTR.prepare()
+}
+
+/// An annotated container where nothing can be loaded, and one without annotations.
+pub(super) fn fails_closed(machine: &Machine) -> Result<()> {
+    shared::fails_closed(&ctr::CTR, machine)
+}
+
 /// An engine and the containers of this case, which are removed at its end.
 struct Bench<'a> {
     engine: &'a dyn Engine,

@@ -99,7 +99,7 @@ fn invalid(engine: &dyn Engine, machine: &Machine) -> Result<()> {
 }
 
 /// Without pins nothing can be bound: an annotated container is refused, another is not touched.
-fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
+pub(super) fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
     execblock::unloaded()?;
     let bench = Bench::without_pins(engine)?;
     let said = bench.refused_start("denied", DENY)?;

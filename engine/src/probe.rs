@@ -121,17 +121,21 @@ fn root() -> Check {
 const SINCE: (u32, u32) = (5, 15);
 
 fn linux(release: &str) -> Check {
-    match too_old(release) {
+    match older(release) {
         None => check("linux", Answer::Yes, release),
         Some(reason) => check("linux", Answer::No, reason),
     }
 }
 
-/// What is to be said of a kernel of this release where nothing works, if it is
-/// an old one. Distributions bring back what newer ones have, so that alone is no
-/// reason to refuse.
+/// What is to be said of the running kernel where nothing works or nothing is
+/// loaded, if it is an old one. Distributions bring back what newer ones have, so
+/// that alone is no reason to refuse.
 #[must_use]
-pub fn too_old(release: &str) -> Option<String> {
+pub fn too_old() -> Option<String> {
+    older(&uname().release().to_string_lossy())
+}
+
+fn older(release: &str) -> Option<String> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next()?.parse::<u32>().ok();
     let version = number().zip(number())?;
@@ -379,7 +383,7 @@ mod tests {
     #[test]
     fn an_old_kernel_is_told_by_its_release() {
         for release in ["5.10.0-46-cloud-amd64", "4.18.0-553.el8", "5.14.0-427.el9"] {
-            let said = too_old(release).unwrap();
+            let said = older(release).unwrap();
             assert!(
                 said.contains(release) && said.contains("Linux 5.15"),
                 "{said}"
@@ -391,7 +395,7 @@ mod tests {
             "10.0.1",
             "unheard-of",
         ] {
-            assert_eq!(too_old(release), None);
+            assert_eq!(older(release), None);
         }
     }
 }

@@ -85,8 +85,7 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) fn setup_failure(error: SetupError) -> Failure {
     match error {
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
-            let release = rustix::system::uname();
-            let old = execblock::probe::too_old(&release.release().to_string_lossy());
+            let old = execblock::probe::too_old();
             let old = old.map(|reason| format!("\n{reason}")).unwrap_or_default();
             Failure::new(
                 KERNEL,

@@ -84,7 +84,7 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
         }
     }
     if machine.has_systemd() && machine.has_nri() {
-        cases.extend(cri::units::cases());
+        cases.extend(cri::units::cases(machine));
     }
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));

@@ -77,8 +77,9 @@ pub(super) fn prepare_ctr() -> Result<()> {
 }
 
 /// An annotated container where nothing can be loaded, and one without annotations.
-pub(super) fn fails_closed(machine: &Machine) -> Result<()> {
-    shared::fails_closed(&ctr::CTR, machine)
+/// The reason must have these words.
+pub(super) fn fails_closed(words: &[&str]) -> Result<()> {
+    shared::refuses_without_pins(&ctr::CTR, words)
 }
 
 /// An engine and the containers of this case, which are removed at its end.

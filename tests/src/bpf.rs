@@ -148,7 +148,7 @@ impl Map {
         let mut before: Option<Vec<u8>> = None;
         loop {
             let mut key = vec![0; self.key];
-            let from = before.as_ref().map_or(std::ptr::null(), |key| key.as_ptr());
+            let from = before.as_ref().map_or(std::ptr::null(), Vec::as_ptr);
             let mut attr = Attr::new()
                 .fd(0, &self.fd)
                 .pointer(8, from)

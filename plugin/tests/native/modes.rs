@@ -87,10 +87,8 @@ pub(super) fn no_record_goes_through_a_link() -> Result<(), Failed> {
         let running = Running::new("link")?;
         running.order("deny", &["id"])?;
         let records = Path::new(RUN).join("containers");
-        let name = fs::read_dir(&records)?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .find(|name| name.ends_with(".json"));
-        let link = records.join(name.ok_or("no record")?).with_extension("new");
+        let record = fs::read_dir(&records)?.next().ok_or("no record")??;
+        let link = record.path().with_extension("new");
         symlink(&victim, &link)?;
         let mut deny = execblock();
         let output = deny.args(["deny", &running.query(), "whoami"]).output()?;

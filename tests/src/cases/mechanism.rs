@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use super::{Case, doctor};
+use super::{Case, doctor, storm};
 use crate::execblock::{self, PROGRAM};
 use crate::harness::Skip;
 use crate::machine::{Kernel, Machine, Mechanism};
@@ -553,6 +553,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
                 }));
             }
         }
+        cases.extend(storm::cases(machine, mechanism));
         cases.push(Case::new(format!("{group}/shell"), move |_| {
             shell(mechanism)
         }));

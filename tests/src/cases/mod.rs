@@ -63,7 +63,6 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
     if !machine.has_systemd() {
         cases.extend(doctor::cases());
         cases.extend(mechanism::cases(machine));
-        cases.extend(storm::cases(machine));
         cases.extend(rules::cases());
         if machine.runs_all() {
             cases.extend(cli::cases());

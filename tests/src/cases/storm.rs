@@ -20,15 +20,13 @@ const MANY_TURNS: u32 = 200;
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// Once for each mechanism, and everywhere where it is asked for.
-pub(super) fn cases(machine: &Machine) -> Vec<Case> {
+pub(super) fn cases(machine: &Machine, mechanism: Mechanism) -> Option<Case> {
     let here = machine.runs_all() || machine.kernel == Kernel::Override;
-    let works = |mechanism: &Mechanism| here && machine.kernel.has(*mechanism);
-    let case = |mechanism: Mechanism| {
+    here.then(|| {
         Case::slow(format!("{}/storm", mechanism.name()), move |machine| {
             storm(machine, mechanism)
         })
-    };
-    Mechanism::ALL.into_iter().filter(works).map(case).collect()
+    })
 }
 
 fn storm(machine: &Machine, mechanism: Mechanism) -> Result<()> {

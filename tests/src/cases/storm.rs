@@ -14,9 +14,9 @@ use crate::storm::{self, Counts};
 
 /// More threads than processors, so that they are taken from each other.
 const THREADS: u32 = 6;
-const TURNS: u32 = 25;
+const TURNS: u32 = 20;
 /// Where the case is asked for by name.
-const MANY_TURNS: u32 = 200;
+const MANY_TURNS: u32 = 100;
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// Once for each mechanism, and everywhere where it is asked for.

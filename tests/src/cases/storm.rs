@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::Case;
 use crate::execblock;
-use crate::machine::{Kernel, Machine, Mechanism};
+use crate::machine::{Machine, Mechanism};
 use crate::process;
 use crate::protocol;
 use crate::storm::{self, Counts};
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_mins(4);
 
 /// Once for each mechanism, and everywhere where it is asked for.
 pub(super) fn cases(machine: &Machine, mechanism: Mechanism) -> Option<Case> {
-    let here = machine.runs_all() || machine.kernel == Kernel::Override;
+    let here = machine.runs_all() || mechanism == Mechanism::Kprobe;
     here.then(|| {
         Case::slow(format!("{}/storm", mechanism.name()), move |machine| {
             storm(machine, mechanism)

@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -129,11 +129,13 @@ impl Journal {
         let path = self.dir.join(TOLD);
         let text =
             serde_json::to_vec(told).map_err(|error| failed("write", &path)(error.into()))?;
-        new(&path, |options| {
+        let mut file = new(&path, |options| {
             options.write(true).create(true).truncate(true)
-        })?
-        .write_all(&text)
-        .map_err(failed("write", &path))
+        })?;
+        // Versions before made it readable.
+        file.set_permissions(fs::Permissions::from_mode(0o600))
+            .and_then(|()| file.write_all(&text))
+            .map_err(failed("write", &path))
     }
 }
 

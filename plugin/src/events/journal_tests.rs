@@ -141,7 +141,7 @@ fn others_may_not_look_at_it() {
 
 #[test]
 fn its_files_are_the_owners_alone_and_no_links() {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();

@@ -106,6 +106,14 @@ pub(super) fn no_depth_escapes_a_directory() -> Result<(), Failed> {
 /// A cgroup so deep that it is the last that can be bound, one half as deep, and one that is too
 /// deep: that one is refused, and left without rules.
 pub(super) fn no_level_is_too_deep_unsaid() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    execblock().arg("load").output()?;
+    let result = levels();
+    execblock().arg("unload").output()?;
+    result
+}
+
+fn levels() -> Result<(), Failed> {
     const LEVEL_MAX: usize = 63;
     for levels in [32, LEVEL_MAX] {
         let deep = Deep::new(levels)?;

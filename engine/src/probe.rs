@@ -70,6 +70,7 @@ pub fn examine() -> Report {
     let hierarchy = Hierarchy::find();
     let checks = vec![
         root(),
+        linux(&kernel),
         btf(),
         lsm(),
         kprobe_override(&kernel),
@@ -114,6 +115,37 @@ fn root() -> Check {
             "loading programs and binding cgroups needs root (sudo)",
         )
     }
+}
+
+/// The first that has the helpers which the programs call.
+const SINCE: (u32, u32) = (5, 15);
+
+fn linux(release: &str) -> Check {
+    match older(release) {
+        None => check("linux", Answer::Yes, release),
+        Some(reason) => check("linux", Answer::No, reason),
+    }
+}
+
+/// What is to be said of the running kernel where nothing works or nothing is
+/// loaded, if it is an old one. Distributions bring back what newer ones have, so
+/// that alone is no reason to refuse.
+#[must_use]
+pub fn too_old() -> Option<String> {
+    older(&uname().release().to_string_lossy())
+}
+
+fn older(release: &str) -> Option<String> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    let version = number().zip(number())?;
+    (version < SINCE).then(|| {
+        format!(
+            "{release} is older than Linux {}.{}, the first with all that the programs call: \
+             storage in tasks, and the ancestor of a cgroup in every kind of program",
+            SINCE.0, SINCE.1
+        )
+    })
 }
 
 fn btf() -> Check {
@@ -333,6 +365,11 @@ fn next_step(
         "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 cgroup2 \
          /sys/fs/cgroup/unified"
             .to_owned()
+    } else if failing("linux") {
+        format!(
+            "boot Linux {}.{} or later (docs/kernel-policy.md)",
+            SINCE.0, SINCE.1
+        )
     } else if failing("btf") {
         "use a kernel with CONFIG_DEBUG_INFO_BTF=y (Linux 5.7 or later)".to_owned()
     } else if mechanisms
@@ -344,5 +381,29 @@ fn next_step(
         "use a kernel with CONFIG_BPF_LSM=y and bpf in lsm=, or with BTF and trampolines \
          (docs/kernel-policy.md)"
             .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_told_by_its_release() {
+        for release in ["5.10.0-46-cloud-amd64", "4.18.0-553.el8", "5.14.0-427.el9"] {
+            let said = older(release).unwrap();
+            assert!(
+                said.contains(release) && said.contains("Linux 5.15"),
+                "{said}"
+            );
+        }
+        for release in [
+            "5.15.0-91-generic",
+            "6.1.0-40-amd64",
+            "10.0.1",
+            "unheard-of",
+        ] {
+            assert_eq!(older(release), None);
+        }
     }
 }

@@ -4,6 +4,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -267,7 +269,9 @@ impl Records {
             source,
         })?;
         let new = path.with_extension(UNFINISHED);
-        fs::write(&new, text).map_err(failed("write", &new))?;
+        private_file(&new)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(failed("write", &new))?;
         fs::rename(&new, &path).map_err(failed("rename", &path))
     }
 
@@ -417,6 +421,19 @@ impl Records {
 
 /// The ending of a record that is being written.
 const UNFINISHED: &str = "new";
+
+/// Opens a file anew that root alone may read. Closed: a link in its place is an
+/// error, and nothing is written through it.
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)
+}
 
 /// How long the record of a container that is gone is kept.
 pub const KEPT: Duration = Duration::from_mins(10);

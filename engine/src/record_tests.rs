@@ -158,3 +158,21 @@ fn an_id_never_leaves_the_directory() {
         );
     }
 }
+
+#[test]
+fn a_record_is_the_owners_alone_and_goes_through_no_link() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::below(dir.path());
+    records.write(&record("abc")).unwrap();
+    let path = dir.path().join("containers/abc.77.json");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    symlink(&victim, path.with_extension("new")).unwrap();
+    let error = records.write(&record("abc")).unwrap_err().to_string();
+    assert!(error.contains("abc.77.new"), "{error}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    assert!(records.read("abc", 77).unwrap().is_some());
+}

@@ -5,11 +5,12 @@ use std::fs;
 
 use execblock::{
     annotation::{self, Spec},
-    bind::{Binder, Unbound},
+    bind::{BindError, Binder, Unbound},
     cgroup::{CgroupError, Init},
+    kernel::PinError,
     node::{Node, SpecError},
     oci::{Config, Container, OciError, State},
-    scope,
+    probe, scope,
 };
 
 /// Why an annotated container is refused. Fails closed, with nothing half-done.
@@ -34,8 +35,17 @@ pub enum Refusal {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     /// Binding.
-    #[error(transparent)]
-    Bind(#[from] execblock::bind::BindError),
+    #[error("{0}{old}", old = old_kernel(.0))]
+    Bind(#[from] BindError),
+}
+
+/// Why nothing is loaded, most likely.
+fn old_kernel(error: &BindError) -> String {
+    let reason = match error {
+        BindError::Pin(PinError::NotLoaded(_)) => probe::too_old(),
+        _ => None,
+    };
+    reason.map(|old| format!("; {old}")).unwrap_or_default()
 }
 
 /// All that can be known of a container: the bundle's configuration adds the
@@ -144,7 +154,7 @@ pub enum Left {
     Cgroup(#[from] CgroupError),
     /// The maps.
     #[error(transparent)]
-    Bind(#[from] execblock::bind::BindError),
+    Bind(#[from] BindError),
 }
 
 /// Forgets a container of which nothing runs. `false`: it is not ours, nothing

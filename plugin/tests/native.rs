@@ -22,6 +22,8 @@ mod daemon;
 mod events;
 #[path = "native/limits.rs"]
 mod limits;
+#[path = "native/modes.rs"]
+mod modes;
 #[path = "native/site.rs"]
 mod site;
 #[path = "native/why.rs"]
@@ -86,6 +88,18 @@ const CASES: &[Case] = &[
     (
         "no_depth_escapes_a_directory",
         limits::no_depth_escapes_a_directory,
+    ),
+    (
+        "no_level_is_too_deep_unsaid",
+        limits::no_level_is_too_deep_unsaid,
+    ),
+    (
+        "what_we_make_is_roots_alone",
+        modes::what_we_make_is_roots_alone,
+    ),
+    (
+        "no_record_goes_through_a_link",
+        modes::no_record_goes_through_a_link,
     ),
     ("an_order_keeps_the_site", site::an_order_keeps_it),
     (

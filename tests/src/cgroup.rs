@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
+
+use crate::process;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -82,8 +84,14 @@ impl Cgroup {
     /// Kills everything in the group and below, waits until it is gone and removes the groups.
     pub(crate) fn destroy(&self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        fs::write(self.dir.join("cgroup.kill"), "1").context("cgroup.kill")?;
+        let kill = self.dir.join("cgroup.kill");
         loop {
+            if kill.exists() {
+                fs::write(&kill, "1").context("cgroup.kill")?;
+            } else {
+                // Linux before 5.14. What is born meanwhile is met the next time.
+                kill_all(&self.dir)?;
+            }
             let events = fs::File::open(self.dir.join("cgroup.events"))?;
             if std::io::read_to_string(&events)?.contains("populated 0") {
                 return remove(&self.dir).context("remove the group");
@@ -99,6 +107,20 @@ impl Cgroup {
             poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
         }
     }
+}
+
+fn kill_all(dir: &Path) -> Result<()> {
+    for pid in fs::read_to_string(dir.join("cgroup.procs"))?.lines() {
+        let pid = pid.parse().ok().and_then(Pid::from_raw);
+        process::signal(pid.context("a process id")?, Signal::KILL)?;
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            kill_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(dir: &Path) -> Result<()> {

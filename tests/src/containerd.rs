@@ -74,15 +74,33 @@ pub(crate) fn stop() -> Result<()> {
 }
 
 pub(crate) fn start() -> Result<CriClient> {
-    fs::create_dir_all("/run/vmtest")?;
-    let major = major_version()?;
-    fs::write(CONFIG, config(&SYSTEM, major) + &runtime_class(major))?;
+    configure()?;
     let pid = DAEMON.start(process::command("containerd").args(["--config", CONFIG]))?;
-    let client = process::until(START_LIMIT, "containerd to answer", || {
+    answering(|| {
         if !process::is_alive(pid) {
             DAEMON.show_log();
             bail!("containerd ended");
         }
+        Ok(())
+    })
+}
+
+/// A client of one that systemd has started, with our [`configure`]d file.
+pub(crate) fn client() -> Result<CriClient> {
+    answering(|| Ok(()))
+}
+
+/// Writes the configuration that the daemon is started with.
+pub(crate) fn configure() -> Result<()> {
+    fs::create_dir_all("/run/vmtest")?;
+    let major = major_version()?;
+    fs::write(CONFIG, config(&SYSTEM, major) + &runtime_class(major)).context(CONFIG)
+}
+
+/// Waits until it answers, and has the image in its store.
+fn answering(check: impl Fn() -> Result<()>) -> Result<CriClient> {
+    let client = process::until(START_LIMIT, "containerd to answer", || {
+        check()?;
         let client = CriClient::connect(Path::new(SOCKET))?;
         client.version()?;
         Ok(Some(client))

@@ -98,7 +98,12 @@ pub(crate) fn plugin_connected(containerd_log: &mut LogFile) -> Result<()> {
 
 /// One number of the daemon's metrics.
 pub(crate) fn metric(series: &str) -> Result<f64> {
-    let mut stream = UnixStream::connect(METRICS)?;
+    metric_at(METRICS, series)
+}
+
+/// The same of a daemon that serves them elsewhere.
+pub(crate) fn metric_at(socket: &str, series: &str) -> Result<f64> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     write!(
         stream,

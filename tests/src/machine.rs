@@ -28,6 +28,8 @@ impl Mechanism {
 /// The kernels of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
+    /// Older than what is asked for: nothing works, and that is said. Run only when it is named.
+    V5_10,
     V6_1,
     V6_12,
     V7_3,
@@ -38,7 +40,8 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
+        Self::V5_10,
         Self::V6_1,
         Self::V6_12,
         Self::V7_3,
@@ -48,6 +51,7 @@ impl Kernel {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::V5_10 => "5.10",
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::V7_3 => "7.3",
@@ -62,7 +66,7 @@ impl Kernel {
         match mechanism {
             Mechanism::Lsm => matches!(self, Self::V6_1 | Self::V6_12 | Self::V7_3),
             Mechanism::Kprobe => self == Self::Override,
-            Mechanism::FmodRet | Mechanism::Signal => true,
+            Mechanism::FmodRet | Mechanism::Signal => self != Self::V5_10,
         }
     }
 

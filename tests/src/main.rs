@@ -8,6 +8,7 @@
 //! `SIGKILL`), and that a twin which must work does.
 
 mod background;
+mod bpf;
 mod cases;
 mod cgroup;
 mod containerd;
@@ -23,7 +24,9 @@ mod probe;
 mod process;
 mod protocol;
 mod soak;
+mod storm;
 mod systemd;
+mod tamper;
 
 use std::process::ExitCode;
 
@@ -73,6 +76,8 @@ fn other(args: &[String]) -> Result<ExitCode> {
         }
         ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
         ["probe", steps] => probe::main(steps)?,
+        ["storm", threads, turns] => storm::main(threads, turns)?,
+        ["tamper", target] => tamper::main(target)?,
         ["probe-when-told", steps] => probe::main_when_told(steps)?,
         ["probe-thread", path] => {
             return Ok(ExitCode::from(u8::try_from(probe::main_in_thread(path)?)?));

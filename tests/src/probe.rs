@@ -24,6 +24,14 @@ use crate::protocol;
 pub(crate) enum Attempt {
     /// `execve(path, argv)`, `argv[0]` being the path when no argv is given.
     Exec { path: PathBuf, argv: Vec<String> },
+    /// `execve` with words that are too many to be written here: so many of this length stand
+    /// behind those of `argv`. The first word has this length too where `argv` is empty.
+    ExecLarge {
+        path: PathBuf,
+        argv: Vec<String>,
+        words: usize,
+        length: usize,
+    },
     /// `execve` of a relative path.
     ExecIn { dir: PathBuf, path: PathBuf },
     /// `execve` after a chroot.
@@ -116,6 +124,18 @@ fn attempt(attempt: &Attempt) -> Result<Verdict> {
             if let Some((first, rest)) = argv.split_first() {
                 command.arg0(first).args(rest);
             }
+        }
+        Attempt::ExecLarge {
+            path,
+            argv,
+            words,
+            length,
+        } => {
+            let word = "w".repeat(*length);
+            command = Command::new(path);
+            command.arg0(argv.first().unwrap_or(&word));
+            command.args(argv.iter().skip(1));
+            command.args(vec![word; *words]);
         }
         Attempt::ExecIn { dir, path } => {
             command = Command::new(path);

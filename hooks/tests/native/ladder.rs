@@ -172,17 +172,13 @@ fn a_killed_wrapper_starts_nothing() -> Result<(), Failed> {
 
 fn hook_and_wrapper_say_full() -> Result<(), Failed> {
     Setup::default().unload()?;
-    let capacity = Capacity {
-        containers: 1,
-        ..Capacity::default()
-    };
-    Setup::default().load(Options {
-        capacity,
+    Setup::default().load(&Options {
+        containers: Some(1),
         ..Options::default()
     })?;
     let result = full();
     Setup::default().unload()?;
-    Setup::default().load(Options::default())?;
+    Setup::default().load(&Options::default())?;
     result
 }
 

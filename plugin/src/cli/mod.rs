@@ -85,9 +85,11 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) fn setup_failure(error: SetupError) -> Failure {
     match error {
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
+            let old = execblock::probe::too_old();
+            let old = old.map(|reason| format!("\n{reason}")).unwrap_or_default();
             Failure::new(
                 KERNEL,
-                format!("{error}\nexecblock doctor tells what is missing"),
+                format!("{error}{old}\nexecblock doctor tells what is missing"),
             )
         }
         error => Failure::new(FAILED, error),

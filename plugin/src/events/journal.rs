@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -164,7 +164,11 @@ impl Journal {
             serde_json::to_vec(told).map_err(|error| failed("write", &path)(error.into()))?;
         // Whole or not at all: what is cut off would be told again.
         let unfinished = path.with_extension("new");
-        fs::write(&unfinished, text).map_err(failed("write", &unfinished))?;
+        let mut file = new(&unfinished, |options| {
+            options.write(true).create(true).truncate(true)
+        })?;
+        file.write_all(&text)
+            .map_err(failed("write", &unfinished))?;
         fs::rename(&unfinished, &path).map_err(failed("rename", &path))
     }
 }
@@ -308,10 +312,10 @@ fn watch(dir: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 fn open(path: &Path) -> Result<Option<File>, JournalError> {
-    match File::open(path) {
+    match new(path, |options| options) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("open", path)(error)),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

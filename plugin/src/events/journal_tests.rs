@@ -138,3 +138,31 @@ fn others_may_not_look_at_it() {
     assert_eq!(mode(&dir.path().join("events")), 0o700);
     assert_eq!(mode(&dir.path().join("events").join(CURRENT)), 0o600);
 }
+
+#[test]
+fn its_files_are_the_owners_alone_and_no_links() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
+    journal.write(&report(1)).unwrap();
+    journal.set_told(&HashMap::from([(7, 1)])).unwrap();
+    drop(journal);
+    let events = dir.path().join("events");
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    for name in [CURRENT, TOLD, "lock"] {
+        let path = events.join(name);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+        fs::remove_file(&path).unwrap();
+        symlink(&victim, &path).unwrap();
+    }
+    assert!(Journal::wait(dir.path(), BYTES_DEFAULT).is_err(), "lock");
+    fs::remove_file(events.join("lock")).unwrap();
+    assert!(Journal::wait(dir.path(), BYTES_DEFAULT).is_err(), "journal");
+    assert!(Tail::from_start(dir.path()).is_err(), "read");
+    fs::remove_file(events.join(CURRENT)).unwrap();
+    let journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
+    assert!(journal.set_told(&HashMap::new()).is_err(), "told");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+}

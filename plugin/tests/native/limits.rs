@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use libtest_mimic::Failed;
 
-use super::prints;
+use super::{Place, Running, execblock, prints, text};
 
 const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 4095;
@@ -101,4 +101,70 @@ pub(super) fn no_depth_escapes_a_directory() -> Result<(), Failed> {
     program(&shallow)?;
     let list = format!("{dir}/denied/");
     prints(&list, &format!("{deep} -u; {shallow} -u"), "0\n")
+}
+
+/// A cgroup so deep that it is the last that can be bound, one half as deep, and one that is too
+/// deep: that one is refused, and left without rules.
+pub(super) fn no_level_is_too_deep_unsaid() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    execblock().arg("load").output()?;
+    let result = levels();
+    execblock().arg("unload").output()?;
+    result
+}
+
+fn levels() -> Result<(), Failed> {
+    const LEVEL_MAX: usize = 63;
+    for levels in [32, LEVEL_MAX] {
+        let deep = Deep::new(levels)?;
+        let place = deep.place();
+        place.order("deny", &["whoami"])?;
+        ensure!(!place.runs("whoami")?, "whoami ran {levels} levels deep");
+        ensure!(place.runs("id")?, "id was refused {levels} levels deep");
+    }
+    let deep = Deep::new(LEVEL_MAX + 1)?;
+    let place = deep.place();
+    let mut deny = execblock();
+    let output = deny.args(["deny", &place.query(), "whoami"]).output()?;
+    let err = text(&output.stderr);
+    ensure!(
+        output.status.code() == Some(1) && err.contains("64 levels deep, expected at most 63"),
+        "{:?}: {err}",
+        output.status
+    );
+    ensure!(place.runs("whoami")?, "it has rules all the same");
+    Ok(())
+}
+
+/// A cgroup with a process in it, and those on the way there.
+struct Deep {
+    running: Option<Running>,
+    levels: usize,
+}
+
+impl Deep {
+    /// The first of them is just below the root.
+    fn new(levels: usize) -> Result<Self, Failed> {
+        let running = Running::new(&format!("deep{}", "/d".repeat(levels - 1)))?;
+        Ok(Self {
+            running: Some(running),
+            levels,
+        })
+    }
+
+    fn place(&self) -> &Place {
+        self.running.as_ref().expect("until it is dropped")
+    }
+}
+
+impl Drop for Deep {
+    fn drop(&mut self) {
+        let mut dir = self.place().dir.clone();
+        // Ends its process and removes the last of them.
+        drop(self.running.take());
+        for _ in 1..self.levels {
+            dir.pop();
+            fs::remove_dir(&dir).ok();
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use super::{Case, doctor};
+use super::{Case, doctor, storm};
 use crate::execblock::{self, PROGRAM};
 use crate::harness::Skip;
 use crate::machine::{Kernel, Machine, Mechanism};
@@ -163,6 +163,11 @@ fn everywhere(_: Kernel, _: Mechanism) -> bool {
 /// What needs a hook at each level of an exec, not only at its end.
 fn in_kernel(_: Kernel, mechanism: Mechanism) -> bool {
     matches!(mechanism, Mechanism::Lsm | Mechanism::FmodRet)
+}
+
+/// What takes its time: once for each mechanism.
+fn large(kernel: Kernel, mechanism: Mechanism) -> bool {
+    kernel == Kernel::V6_12 || mechanism == Mechanism::Kprobe
 }
 
 fn with_x32(kernel: Kernel, _: Mechanism) -> bool {
@@ -467,6 +472,34 @@ const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "largest-arguments",
+        rules: DENY_WHOAMI,
+        applies: large,
+        checks: |_| {
+            // MAX_ARG_STRLEN, and a quarter of the stack's limit.
+            let first = |path: &str| Attempt::ExecLarge {
+                path: path.into(),
+                argv: Vec::new(),
+                words: 0,
+                length: 131_071,
+            };
+            let many = |path: &str, argv: &[&str]| Attempt::ExecLarge {
+                path: path.into(),
+                argv: argv.iter().map(|&word| word.to_owned()).collect(),
+                words: 16,
+                length: 125_000,
+            };
+            Ok(vec![
+                refused("a first word as long as it gets", first(WHOAMI)),
+                refused("two million bytes of words", many(WHOAMI, &["whoami"])),
+                runs(
+                    "another program with as many",
+                    many("/bin/sh", &["sh", "-c", "echo ran"]),
+                ),
+            ])
+        },
+    },
+    Scenario {
         name: "ia32",
         rules: DENY_WHOAMI,
         applies: everywhere,
@@ -520,6 +553,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
                 }));
             }
         }
+        cases.extend(storm::cases(machine, mechanism));
         cases.push(Case::new(format!("{group}/shell"), move |_| {
             shell(mechanism)
         }));

@@ -9,10 +9,13 @@ pub(crate) mod evasion;
 mod events;
 mod kernel;
 mod mechanism;
+mod old;
 mod orders;
 mod pins;
 mod rules;
 mod setup;
+mod storm;
+mod tamper;
 mod why;
 
 use std::time::Duration;
@@ -52,6 +55,9 @@ impl Case {
 
 /// The cases that apply to the machine.
 pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
+    if machine.kernel == Kernel::V5_10 {
+        return old::cases();
+    }
     let mut cases = Vec::new();
     // What systemd changes is where an engine puts its containers.
     if !machine.has_systemd() {
@@ -76,9 +82,13 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
             cases.extend(setup::cases());
         }
     }
+    if machine.has_systemd() && machine.has_nri() {
+        cases.extend(cri::units::cases(machine));
+    }
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));
     }
+    cases.extend(tamper::cases(machine));
     cases.extend(evasion::cases(machine));
     cases.extend(cost::cases(machine));
     cases.extend(kernel::cases());

@@ -15,6 +15,19 @@ use crate::host;
 
 pub(crate) const MIRROR: &str = "http://deb.debian.org/debian";
 const SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+
+/// Mirror and suite.
+type Suite = (&'static str, &'static str);
+
+const SUITES: &[Suite] = &[
+    (MIRROR, "bookworm"),
+    (SECURITY_MIRROR, "bookworm-security"),
+    (MIRROR, "trixie"),
+    (SECURITY_MIRROR, "trixie-security"),
+    (MIRROR, "trixie-backports"),
+];
+/// Debian 11, which leaves the mirrors some day: nothing else may fail with it.
+const OLD_SUITES: &[Suite] = &[(MIRROR, "bullseye"), (SECURITY_MIRROR, "bullseye-security")];
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 pub(crate) const NEEDED: &[host::Needed] = &[("apt-get", "apt"), ("dpkg-deb", "dpkg")];
@@ -22,6 +35,7 @@ pub(crate) const NEEDED: &[host::Needed] = &[("apt-get", "apt"), ("dpkg-deb", "d
 #[derive(Debug)]
 pub(crate) struct Apt {
     folder: PathBuf,
+    suites: &'static [Suite],
     updated: AtomicBool,
 }
 
@@ -30,7 +44,16 @@ impl Apt {
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self {
             folder,
+            suites: SUITES,
             updated: AtomicBool::new(false),
+        }
+    }
+
+    /// The same for Debian 11.
+    pub(crate) fn old(folder: PathBuf) -> Self {
+        Self {
+            suites: OLD_SUITES,
+            ..Self::new(folder)
         }
     }
 
@@ -90,7 +113,7 @@ impl Apt {
             fs::create_dir_all(self.folder.join(folder))?;
         }
         fs::write(self.folder.join("state/status"), "")?;
-        fs::write(self.folder.join("sources.list"), sources())?;
+        fs::write(self.folder.join("sources.list"), sources(self.suites))?;
         host::run_quietly(self.command("apt-get").args(["update", "--quiet"]))
             .context("the Debian archive can't be read")?;
         self.updated.store(true, Ordering::Relaxed);
@@ -119,16 +142,10 @@ impl Apt {
     }
 }
 
-fn sources() -> String {
-    [
-        (MIRROR, "bookworm"),
-        (SECURITY_MIRROR, "bookworm-security"),
-        (MIRROR, "trixie"),
-        (SECURITY_MIRROR, "trixie-security"),
-        (MIRROR, "trixie-backports"),
-    ]
-    .map(|(mirror, suite)| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
-    .concat()
+fn sources(suites: &[Suite]) -> String {
+    let line =
+        |(mirror, suite): &Suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+    suites.iter().map(line).collect()
 }
 
 /// Compares versions as people do: runs of digits by value.

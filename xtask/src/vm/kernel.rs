@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Cache,
-    apt::natural_key,
+    apt::{Apt, natural_key},
     image,
     modules::{ModuleTree, decompress},
 };
@@ -43,28 +43,45 @@ struct Series {
     release: (&'static str, &'static str),
     /// The first is looked for; the others have the same release in their name.
     prefixes: &'static [&'static str],
+    /// Whether it is of Debian 11.
+    old: bool,
 }
 
 const SUFFIX: &str = "-cloud-amd64";
 
+static DEBIAN_11: Series = Series {
+    folder: "5.10",
+    release: ("5.10.0-", ""),
+    prefixes: &["linux-image-"],
+    old: true,
+};
 static DEBIAN_12: Series = Series {
     folder: "6.1",
     release: ("6.1.0-", ""),
     prefixes: &["linux-image-"],
+    old: false,
 };
 static DEBIAN_13: Series = Series {
     folder: "6.12",
     release: ("6.12.", "+deb13"),
     prefixes: &["linux-image-"],
+    old: false,
 };
 static BACKPORTS: Series = Series {
     folder: "7.3",
     release: ("7.3.", "+deb13"),
     // From 7.x on the image comes apart from its modules and their lists.
     prefixes: &["linux-binary-", "linux-modules-", "linux-base-"],
+    old: false,
 };
 
 pub(crate) static KERNELS: &[Kernel] = &[
+    // Older than what is asked for: how that is said.
+    Kernel {
+        name: "5.10",
+        source: Source::Debian(&DEBIAN_11),
+        command_line: "",
+    },
     Kernel {
         name: "6.1",
         source: Source::Debian(&DEBIAN_12),
@@ -187,7 +204,7 @@ impl Series {
             .iter()
             .map(|prefix| format!("{prefix}{release}"))
             .collect::<Vec<_>>();
-        cache.apt.unpack(&packages, &unpacked)?;
+        self.apt(cache).unpack(&packages, &unpacked)?;
 
         // Packages differ in whether they know /lib as a link to /usr/lib.
         let modules = ["usr/lib/modules", "lib/modules"]
@@ -233,10 +250,14 @@ impl Series {
         Ok(())
     }
 
+    fn apt<'a>(&self, cache: &'a Cache) -> &'a Apt {
+        if self.old { &cache.old_apt } else { &cache.apt }
+    }
+
     fn newest(&self, cache: &Cache) -> Result<String> {
         let (begin, within) = self.release;
         let prefix = self.prefixes[0];
-        let names = cache.apt.names(&format!("{prefix}{begin}"), SUFFIX)?;
+        let names = self.apt(cache).names(&format!("{prefix}{begin}"), SUFFIX)?;
         let newest = names
             .iter()
             .filter_map(|name| name.strip_prefix(prefix))

@@ -50,6 +50,9 @@ const DEFAULT: &[(&str, &str)] = &[
     ("6.12", "trixie-systemd"),
 ];
 
+/// What a kernel that is run only when it is named boots with.
+const OLDEST: &str = "bookworm";
+
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -141,18 +144,21 @@ fn parse_filter(text: &str) -> Result<String, String> {
 pub(crate) struct Cache {
     folder: PathBuf,
     apt: Apt,
+    /// For what is of Debian 11.
+    old_apt: Apt,
 }
 
 impl Cache {
     fn open() -> Result<Self> {
         let folder = env::var_os("EXECBLOCK_VM_DIR")
             .map_or_else(|| host::checkout().join("target/vm"), PathBuf::from);
-        for child in ["kernels", "userlands", "logs", "scratch", "apt"] {
+        for child in ["kernels", "userlands", "logs", "scratch", "apt", "apt-old"] {
             fs::create_dir_all(folder.join(child)).with_context(|| folder.display().to_string())?;
         }
         let folder = folder.canonicalize()?;
         let cache = Self {
             apt: Apt::new(folder.join("apt")),
+            old_apt: Apt::old(folder.join("apt-old")),
             folder,
         };
         cache.remove_leftovers()?;
@@ -349,7 +355,14 @@ fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for name in kernels {
         kernel::by_name(name)?;
-        pairs.extend(defaults.iter().filter(|pair| pair.kernel.name == name));
+        let with_it = defaults
+            .iter()
+            .filter(|pair| pair.kernel.name == name)
+            .collect::<Vec<_>>();
+        if with_it.is_empty() {
+            pairs.push(pair(name, OLDEST)?);
+        }
+        pairs.extend(with_it);
     }
     for name in userlands {
         let with_it = defaults
@@ -542,6 +555,7 @@ mod tests {
         assert_eq!(labels(&[], &["forky"])?, ["7.3/forky"]);
         assert_eq!(labels(&[], &["bookworm"])?, ["6.1/bookworm"]);
         assert_eq!(labels(&["7.3"], &["bookworm"])?, ["7.3/bookworm"]);
+        assert_eq!(labels(&["5.10"], &[])?, ["5.10/bookworm"]);
         assert_eq!(
             labels(&["6.1", "7.3"], &["forky"])?,
             ["6.1/forky", "7.3/forky"]

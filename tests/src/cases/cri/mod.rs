@@ -7,6 +7,7 @@ mod lifecycle;
 mod lists;
 mod refusal;
 mod timing;
+pub(super) mod units;
 mod why;
 
 use std::cell::{Ref, RefCell};

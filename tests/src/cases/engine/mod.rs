@@ -71,6 +71,17 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     cases
 }
 
+/// Has containerd running, and the image of the tests in the namespace of `ctr`'s containers.
+pub(super) fn prepare_ctr() -> Result<()> {
+    ctr::CTR.prepare()
+}
+
+/// An annotated container where nothing can be loaded, and one without annotations.
+/// The reason must have these words.
+pub(super) fn fails_closed(words: &[&str]) -> Result<()> {
+    shared::refuses_without_pins(&ctr::CTR, words)
+}
+
 /// An engine and the containers of this case, which are removed at its end.
 struct Bench<'a> {
     engine: &'a dyn Engine,

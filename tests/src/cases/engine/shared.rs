@@ -100,10 +100,15 @@ fn invalid(engine: &dyn Engine, machine: &Machine) -> Result<()> {
 
 /// Without pins nothing can be bound: an annotated container is refused, another is not touched.
 fn fails_closed(engine: &dyn Engine, _: &Machine) -> Result<()> {
+    refuses_without_pins(engine, &[])
+}
+
+/// The same; the reason must have these words too.
+pub(super) fn refuses_without_pins(engine: &dyn Engine, words: &[&str]) -> Result<()> {
     execblock::unloaded()?;
     let bench = Bench::without_pins(engine)?;
     let said = bench.refused_start("denied", DENY)?;
-    for word in ["execblock", "load"] {
+    for word in ["execblock", "load"].iter().chain(words) {
         ensure!(
             said.contains(word),
             "reason and next step are not named: {said}"

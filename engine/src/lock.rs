@@ -2,8 +2,9 @@
 //! are different processes.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -155,17 +156,25 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Makes a directory that only root may enter; nothing where it is there.
+/// Makes a directory that only its owner may enter; nothing where it is there.
 ///
 /// # Errors
 ///
-/// Where the file system refuses it.
+/// Where the file system refuses it, or what is there is a link, another's or open to
+/// others: closed, nothing of ours is written there.
 pub fn private_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    let found = fs::symlink_metadata(dir)?;
+    let owner = rustix::process::geteuid().as_raw();
+    if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
+        return Err(io::Error::other(
+            "it is there and not a directory of root's alone (mode 0700)",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,6 +197,21 @@ mod tests {
         drop(first);
         receive.recv_timeout(Duration::from_secs(10)).unwrap();
         waiter.join().unwrap();
+    }
+
+    #[test]
+    fn a_link_or_a_directory_of_others_is_not_written_to() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (open, link) = (dir.path().join("open"), dir.path().join("link"));
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(dir.path(), &link).unwrap();
+        for place in [open, link] {
+            let said = Lock::acquire(&place).unwrap_err().to_string();
+            assert!(said.contains("root's alone (mode 0700)"), "{said}");
+            assert!(!place.join("lock").exists());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -13,7 +13,10 @@ use std::{
 };
 
 use plugin_common::{PATH_COMPONENTS_MAX, PATH_MAX};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
 
 use crate::{
     annotation::Rule,
@@ -30,24 +33,48 @@ pub type Links = BTreeMap<String, String>;
 ///
 /// The program itself is not followed: where it is a link to BusyBox, BusyBox is not
 /// meant. A directory that doesn't exist stands for itself.
-#[must_use]
-pub fn links(rules: &Rules, known: &Links, root: &Path) -> Links {
+///
+/// # Errors
+///
+/// Where something is there and can't be looked at: the rule would hold for less than
+/// it says.
+pub fn links(rules: &Rules, known: &Links, root: &Path) -> io::Result<Links> {
     let mut links = Links::new();
     let mut opened = None;
     for rule in rules.deny.keys().chain(rules.allow.keys()) {
         let (Rule::Path(path) | Rule::Directory(path)) = rule else {
             continue;
         };
-        let real = known.get(path).cloned().or_else(|| {
-            let root = opened.get_or_insert_with(|| {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::open(root, flags, Mode::empty()).ok()
-            });
-            real_path(root.as_ref()?, path)
-        });
+        let real = if let Some(known) = known.get(path) {
+            Some(known.clone())
+        } else {
+            let root = match &opened {
+                Some(root) => root,
+                None => opened.insert(open_root(root)?),
+            };
+            match root {
+                Some(root) => real_path(root, path)?,
+                None => None,
+            }
+        };
         links.insert(path.clone(), real.unwrap_or_else(|| path.clone()));
     }
-    links
+    Ok(links)
+}
+
+/// `None` where nothing is there any more.
+fn open_root(root: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    there(rustix::fs::open(root, flags, Mode::empty()))
+}
+
+fn there(found: Result<OwnedFd, Errno>) -> io::Result<Option<OwnedFd>> {
+    match found {
+        Ok(fd) => Ok(Some(fd)),
+        // A link that leads nowhere, or to itself, leads to no program either.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Rules as they hold in a container: each path with what it stands for. An
@@ -83,24 +110,32 @@ fn with_real_directories(rules: &List, links: &Links) -> List {
     all
 }
 
-fn real_path(root: &OwnedFd, path: &str) -> Option<String> {
-    let (directory, name) = path.rsplit_once('/')?;
+fn real_path(root: &OwnedFd, path: &str) -> io::Result<Option<String>> {
+    let Some((directory, name)) = path.rsplit_once('/') else {
+        return Ok(None);
+    };
     if directory.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let directory = rustix::fs::openat2(
+    let directory = there(rustix::fs::openat2(
         root,
         directory,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-    .ok()?;
-    let shown = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
-    // Both as this process sees them: below the same root the rest is what the
-    // container sees.
-    let real = shown(&directory)?;
-    let below = real.strip_prefix(shown(root)?).ok()?;
+    ))?;
+    let Some(directory) = directory else {
+        return Ok(None);
+    };
+    let shown = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let (real, root) = (shown(&directory)?, shown(root)?);
+    Ok(below(&real, &root, name).filter(|real| real != path))
+}
+
+/// A program's path as the container sees it; both directories are given as this
+/// process does. `None` where no rule can name it.
+fn below(directory: &Path, root: &Path, name: &str) -> Option<String> {
+    let below = directory.strip_prefix(root).ok()?;
     let below = std::str::from_utf8(below.as_os_str().as_bytes()).ok()?;
     let real = if below.is_empty() {
         format!("/{name}")
@@ -108,7 +143,7 @@ fn real_path(root: &OwnedFd, path: &str) -> Option<String> {
         format!("/{below}/{name}")
     };
     let fits = real.len() <= PATH_MAX && real.split('/').skip(1).count() <= PATH_COMPONENTS_MAX;
-    (fits && real != path).then_some(real)
+    fits.then_some(real)
 }
 
 #[cfg(test)]
@@ -140,7 +175,7 @@ mod tests {
             deny: rules.clone(),
             allow: rules.clone(),
         };
-        let found = links(&both, &Links::new(), root);
+        let found = links(&both, &Links::new(), root).unwrap();
         let all = with_real_directories(&rules, &found);
         let added: Vec<String> = all
             .keys()
@@ -157,8 +192,13 @@ mod tests {
         fs::remove_file(root.join("bin")).unwrap();
         symlink("/opt", root.join("none")).unwrap();
         fs::create_dir(root.join("opt")).unwrap();
-        assert_eq!(links(&both, &found, root), found);
-        assert_ne!(links(&both, &Links::new(), root), found);
+        assert_eq!(links(&both, &found, root).unwrap(), found);
+        assert_ne!(links(&both, &Links::new(), root).unwrap(), found);
+        // What is gone has no links, and what can't be looked at is an error.
+        let gone = links(&both, &Links::new(), &root.join("gone")).unwrap();
+        assert!(gone.iter().all(|(path, real)| path == real));
+        let refused = links(&both, &Links::new(), Path::new("/proc/self/fd/nul\0"));
+        assert!(refused.is_err());
         // Counted under what the user wrote.
         let id = rule_id(&Rule::Path("/bin/whoami".into()));
         assert_eq!(all[&Rule::Path("/usr/bin/whoami".into())].id, id);

@@ -47,7 +47,8 @@ impl Held<'_> {
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
         let known = before.as_ref().map(|before| &before.links);
-        record.links = root::links(&rules, known.unwrap_or(&Links::new()), home.root);
+        record.links = root::links(&rules, known.unwrap_or(&Links::new()), home.root)
+            .map_err(|source| BindError::Root(home.root.to_owned(), source))?;
         let rules = root::rules_in(rules, spec.bounded, &record.links);
         if spec.drift != Drift::Off && self.maps.config()?.flags & CONFIG_DRIFT == 0 {
             return Err(BindError::NoDrift);

@@ -9,6 +9,7 @@ mod rebind;
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -53,6 +54,9 @@ pub enum BindError {
          off"
     )]
     NoDrift,
+    /// Its root, in which a path rule's directory may be a link.
+    #[error("looking for the directories of path rules in {0}: {1}")]
+    Root(PathBuf, io::Error),
     /// Where it lives.
     #[error(transparent)]
     Site(#[from] SiteError),

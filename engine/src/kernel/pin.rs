@@ -149,12 +149,14 @@ impl Pins {
     ///
     /// Where it can't be told.
     pub fn state(&self) -> Result<PinState, PinError> {
-        if !self
-            .dir
-            .try_exists()
-            .map_err(self.failed("stat", &self.dir))?
-        {
-            return Ok(PinState::Absent);
+        match fs::symlink_metadata(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PinState::Absent),
+            Err(error) => return Err(self.failed("stat", &self.dir)(error)),
+            // Closed: a link may lead to anybody's.
+            Ok(found) if !found.is_dir() || found.uid() != 0 => {
+                return Err(PinError::NotPrivate(self.dir.clone()));
+            }
+            Ok(_) => {}
         }
         let config = match Maps::open_config(&self.dir) {
             Ok(config) => config,
@@ -197,10 +199,6 @@ impl Pins {
         mount_bpffs(parent)?;
         for dir in [self.dir.clone(), self.links()] {
             crate::lock::private_dir(&dir).map_err(self.failed("mkdir", &dir))?;
-            let found = fs::symlink_metadata(&dir).map_err(self.failed("stat", &dir))?;
-            if !found.is_dir() || found.uid() != 0 || found.mode() & 0o077 != 0 {
-                return Err(PinError::NotPrivate(dir));
-            }
         }
         Ok(())
     }

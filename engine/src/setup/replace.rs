@@ -100,17 +100,17 @@ fn is_same(before: PinState, now: PinState) -> bool {
 /// The maps that are pinned.
 enum Others {
     /// Of this version: copied as they are.
-    Same(Maps),
+    Same(Box<Maps>),
     /// Of an older one: what it bound, from which and from the records all is made
     /// anew.
-    Older(Older),
+    Older(Box<Older>),
 }
 
 impl Others {
     fn open(pins: &Pins, state: PinState) -> Result<Self, PinError> {
         match state {
-            PinState::Foreign(_) => Ok(Self::Older(Older::open(pins)?)),
-            _ => Ok(Self::Same(pins.open()?)),
+            PinState::Foreign(_) => Ok(Self::Older(Box::new(Older::open(pins)?))),
+            _ => Ok(Self::Same(Box::new(pins.open()?))),
         }
     }
 

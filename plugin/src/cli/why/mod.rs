@@ -157,7 +157,9 @@ fn terms(binder: &Binder, target: &Target, cgroup: &Cgroup, pid: i32) -> Result<
         }
     };
     let rules = orders.rules(spec.as_ref(), now);
-    let links = root::links(&rules, &known, Path::new(&format!("/proc/{pid}/root")));
+    let root = format!("/proc/{pid}/root");
+    let links = root::links(&rules, &known, Path::new(&root))
+        .map_err(|error| Failure::new(FAILED, format!("{root}: {error}")))?;
     Ok(Terms {
         owner,
         is_bound,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod host;
 mod object_file;
 mod rust_src;
@@ -30,6 +31,8 @@ enum Command {
     Vm(vm::Arguments),
     /// Run all tests: this machine's, then the virtual machines'
     Test(test::Arguments),
+    /// Run the fuzz targets for a while
+    Fuzz(fuzz::Arguments),
     /// Measure what execblock costs
     Bench(bench::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
     };

@@ -56,16 +56,37 @@ impl Owner {
         }
     }
 
-    /// `container "app" of pod default/web`
+    /// `container "app" of pod default/web`, without control characters: the names
+    /// are whatever stands in a container's labels.
     #[must_use]
     pub fn describe(&self) -> String {
         if self.pod.is_empty() {
             format!("container {:?}", self.name)
         } else {
-            format!(
-                "container {:?} of pod {}/{}",
-                self.name, self.namespace, self.pod
-            )
+            let pod = format!("{}/{}", self.namespace, self.pod);
+            let pod = pod.replace(char::is_control, "\u{fffd}");
+            format!("container {:?} of pod {pod}", self.name)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_pod_forges_a_line() {
+        let mut owner = Owner {
+            name: "app".into(),
+            pod: "web".into(),
+            namespace: "default".into(),
+            ..Owner::default()
+        };
+        assert_eq!(owner.describe(), "container \"app\" of pod default/web");
+        owner.pod = "web\n2026 denied".into();
+        owner.namespace = "\x1b[2J\u{9b}".into();
+        let text = owner.describe();
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(text.contains("denied"), "{text:?}");
     }
 }

@@ -1,5 +1,4 @@
 //! Annotations, as an engine would hand them over: KEY=VALUE, split by NUL.
-#![no_main]
 
 use std::collections::BTreeMap;
 
@@ -8,9 +7,12 @@ use execblock::{
     policy::{Policy, Rules, always},
     scope,
 };
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+/// Reads the text, where it is one.
+pub fn run(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
     let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
     let annotations: BTreeMap<String, String> = pairs
         .map(|(key, value)| (format!("execblock/{key}"), value.to_owned()))
@@ -42,4 +44,4 @@ fuzz_target!(|text: &str| {
             .filter(|(_, value)| value.rule != 0)
             .count();
     assert!(ends >= asked.deny.len() + asked.allow.len());
-});
+}

@@ -1,14 +1,16 @@
 //! The texts of profiles and of the node's `config.toml`.
-#![no_main]
 
 use execblock::{
     config::{Subject, parse_config, parse_profile},
     lint::lint_toml,
     merge::{Floor, Layer, Voice, merge},
 };
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+/// Reads the text, where it is one.
+pub fn run(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
     let lines = text.lines().count() + 1;
     let findings = lint_toml(text);
     assert!(findings.iter().all(|finding| finding.line <= lines));
@@ -43,4 +45,4 @@ fuzz_target!(|text: &str| {
             assert!(default.layer.allow.is_empty() || !merged.spec.allow.is_empty());
         }
     }
-});
+}

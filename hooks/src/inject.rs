@@ -110,21 +110,33 @@ pub fn inject(path: &Path, text: &[u8], hook: &Path) -> Result<(), InjectError> 
         path: path.to_owned(),
         problem,
     };
-    let mut config: Value =
-        serde_json::from_slice(text).map_err(|error| shape(error.to_string()))?;
     let hook = hook.to_str().ok_or_else(|| {
         shape(format!(
             "the path {} can't be written into it",
             hook.display()
         ))
     })?;
-    if !put(&mut config, hook).map_err(shape)? {
+    let Some(text) = injected(text, hook).map_err(shape)? else {
         return Ok(());
-    }
-    let text = serde_json::to_vec(&config).map_err(|error| shape(error.to_string()))?;
+    };
     // A link stays one.
     let path = &fs::canonicalize(path).map_err(failed("realpath", path))?;
     replace(path, &text)
+}
+
+/// The text of a configuration with the hook in it; `None` where it was there
+/// already. Pure.
+///
+/// # Errors
+///
+/// What is not as a configuration is.
+pub fn injected(text: &[u8], hook: &str) -> Result<Option<Vec<u8>>, String> {
+    let mut config: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if !put(&mut config, hook)? {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(&config).map_err(|error| error.to_string())?;
+    Ok(Some(text))
 }
 
 fn replace(path: &Path, text: &[u8]) -> Result<(), InjectError> {

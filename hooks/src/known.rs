@@ -93,8 +93,10 @@ fn roots(invocation: &Invocation<'_>, real: &Path) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// From the files of runc or crun below `root`.
-fn kept(root: &Path, id: &str) -> Option<Container> {
+/// From the files of runc or crun below `root`; `None` where they are not as
+/// expected.
+#[must_use]
+pub fn kept(root: &Path, id: &str) -> Option<Container> {
     if id.is_empty() || id.starts_with('.') || id.contains('/') {
         return None;
     }

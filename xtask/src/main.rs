@@ -4,6 +4,7 @@
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod host;
 mod object_file;
 mod rust_src;
@@ -33,6 +34,8 @@ enum Command {
     Test(test::Arguments),
     /// Start many containers of a real containerd on this machine
     Soak(soak::Arguments),
+    /// Run the fuzz targets for a while
+    Fuzz(fuzz::Arguments),
     /// Measure what execblock costs
     Bench(bench::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
     };

@@ -137,6 +137,22 @@ fn of_container(container: &Container, pid: u32, namespace: &str) -> Option<Foun
     Some(Found::new(known))
 }
 
+/// As [`of_container`], of what the fuzz targets have.
+pub(super) fn of_parts(
+    id: String,
+    labels: impl Iterator<Item = (String, String)>,
+    spec: &[u8],
+    namespace: &str,
+) -> Option<Found> {
+    let mut container = Container {
+        id,
+        labels: labels.collect(),
+        ..Container::default()
+    };
+    container.spec.get_or_insert_default().value = spec.to_vec();
+    of_container(&container, 0, namespace)
+}
+
 /// The last cause says what it was: "transport error" does not.
 fn chain(error: &(dyn Error + 'static)) -> String {
     if let Some(status) = error.downcast_ref::<tonic::Status>() {

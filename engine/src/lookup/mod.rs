@@ -249,6 +249,19 @@ impl Sources {
     }
 }
 
+/// What is read of a container that containerd lists: its id, its labels, its
+/// specification's JSON. `None` for what holds a pod's namespaces.
+#[doc(hidden)]
+#[must_use]
+pub fn of_containerd(
+    id: String,
+    labels: impl Iterator<Item = (String, String)>,
+    spec: &[u8],
+    namespace: &str,
+) -> Option<Found> {
+    containerd::of_parts(id, labels, spec, namespace)
+}
+
 /// Two with one id are the same, unless both run and are other processes, or
 /// they are in two namespaces of containerd, where ids are only unique in each.
 /// Docker's own directory names no namespace.

@@ -172,9 +172,29 @@ pub(super) fn path<'a>(
     Ok(Some(table))
 }
 
+/// A table in braces has no place for our notes, and none for a table with a header.
+fn refuse_braces(document: &DocumentMut, keys: &[&str]) -> Result<(), EditError> {
+    let mut item = document.as_item();
+    let mut at = String::new();
+    for key in keys {
+        let Some(below) = item.get(key) else { break };
+        item = below;
+        at = format!("{at}[{key}]");
+        if item.is_inline_table() {
+            return Err(EditError::Shape {
+                at,
+                found: "a table in braces".into(),
+                expected: "one with a header of its own, in brackets",
+            });
+        }
+    }
+    Ok(())
+}
+
 /// containerd 1.7 has NRI off unless told otherwise, 2 has it on.
 fn switch_nri_on(document: &mut DocumentMut, version: i64) -> Result<(), EditError> {
     let keys = ["plugins", NRI];
+    refuse_braces(document, &keys)?;
     if let Some(nri) = path(document, &keys, false)? {
         for key in ["disable", "disable_connections"] {
             match nri.get_mut(key) {
@@ -272,6 +292,7 @@ pub(super) fn is_marked(item: &Item) -> bool {
 
 fn add_runtime(document: &mut DocumentMut, version: i64, wrapper: &str) -> Result<(), EditError> {
     let keys = ["plugins", cri(version), "containerd", "runtimes"];
+    refuse_braces(document, &keys)?;
     let Some(runtimes) = path(document, &keys, true)? else {
         return Ok(());
     };

@@ -167,6 +167,19 @@ fn what_is_not_understood_is_refused() {
             "version = 2\n[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = 1\n".into(),
             "expected true or false",
         ),
+        (
+            "version = 2\nplugins = {}\n".into(),
+            "[plugins]: found a table in braces",
+        ),
+        (
+            "version = 2\n[plugins]\n\"io.containerd.nri.v1.nri\" = { disable = true }\n".into(),
+            "nri.v1.nri]: found a table in braces",
+        ),
+        (
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\ncontainerd = { runtimes = {} }\n"
+                .into(),
+            "[containerd]: found a table in braces",
+        ),
     ] {
         let error = add(Some(&text), 2, Some(WRAPPER)).unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");

@@ -164,10 +164,23 @@ fn no_name_forges_a_line() {
     let forged = b"a\nb\r\x1b[2J\xff\"\x7f\xe2\x80\xa8";
     let mut named = named();
     named.owner.name = "x\ny".into();
-    named.rule = Some((In::Deny, "z\n".into(), Origin::Annotation));
+    named.owner.pod = "web\x1b[2J".into();
+    named.owner.namespace = "n\r\u{9b}".into();
+    named.rule = Some((In::Deny, "z\n".into(), Origin::Profile("p\n".into())));
     let mut event = event(forged, forged);
     event.comm = comm(b"s\nh");
-    let report = report(&event, named);
+    let mut report = report(&event, named);
+    // Nor what somebody wrote into the journal.
+    report.time = "now\n".into();
+    if let What::Exec(exec) = &mut report.what {
+        exec.mechanism = "\x1b[1mlsm".into();
+    }
+    // On a terminal, which obeys more than the ends of lines: all but our styles.
+    let styles = ["0", "1", "2", "31", "33"].map(|style| format!("\x1b[{style}m"));
+    let styled = styles[..]
+        .iter()
+        .fold(line(&report), |line, style| line.replace(style, ""));
+    assert!(!styled.contains(char::is_control), "{styled:?}");
     let (text, json) = (plain(&report), serde_json::to_string(&report).unwrap());
     for line in [&text, &json] {
         assert!(!line.contains(['\n', '\r', '\x1b']), "{line:?}");

@@ -14,7 +14,7 @@ const NAME: Style = Style::new().bold();
 /// The line without its end. Names are quoted, so that none can forge a line; the
 /// styles are stripped by whoever writes to no terminal.
 pub(crate) fn line(report: &Report) -> String {
-    let time = &report.time;
+    let time = plain(&report.time);
     format!("{TIME}{time}{TIME:#} {}", sentence(report))
 }
 
@@ -33,6 +33,11 @@ pub(super) fn sentence(report: &Report) -> String {
     }
 }
 
+/// What is not quoted. The journal is root's, but what reads it need not trust it.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 fn exec(exec: &Exec, who: &str) -> String {
     let (style, verdict) = match exec.verdict {
         Verdict::Denied => (BAD, "denied"),
@@ -45,7 +50,7 @@ fn exec(exec: &Exec, who: &str) -> String {
         "in"
     };
     let from = exec.origin.as_ref();
-    let from = from.map_or_else(String::new, |origin| format!(" ({origin})"));
+    let from = from.map_or_else(String::new, |origin| plain(&format!(" ({origin})")));
     let mut line = format!(
         "{style}{verdict:<7}{style:#} {NAME}{:?}{NAME:#} {place} {who}: rule {:?}{from}",
         exec.matched, exec.rule,
@@ -60,7 +65,7 @@ fn exec(exec: &Exec, who: &str) -> String {
             let _written = write!(line, ", {what} {name:?}");
         }
     }
-    line + &format!(", {}", exec.mechanism) + &process(&exec.process)
+    line + &format!(", {}", plain(&exec.mechanism)) + &process(&exec.process)
 }
 
 fn process(process: &Process) -> String {

@@ -25,7 +25,7 @@ use plugin_common::{Container, DRIFT_AUDIT, DRIFT_DENY, DRIFT_OFF, MODE_AUDIT, M
 
 use self::report::Report;
 use super::{
-    Failure, USAGE,
+    FAILED, Failure, USAGE,
     target::{self, Target},
 };
 

@@ -1,0 +1,4 @@
+//! The target `nri` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| execblock_fuzz::nri::run(data));

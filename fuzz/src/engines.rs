@@ -1,11 +1,7 @@
 //! The files of engines: those in which they keep what they know of containers, and
 //! the configurations that `execblock setup` edits.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::{fs, path::Path, sync::LazyLock};
 
 use execblock::lookup::{self, Found, LookupError, Place, Sources};
 use execblock_hooks::known;
@@ -22,7 +18,7 @@ use crate::scratch;
 #[path = "../../plugin/src/engines/mod.rs"]
 mod edited;
 
-use edited::{EditError, containerd, docker, hooks_d};
+use edited::{EditError, containerd, crio, docker, hooks_d};
 
 const WRAPPER: &str = "/usr/bin/execblock-runc";
 const MOVED: &str = "/opt/execblock/bin/execblock-crun";
@@ -33,7 +29,7 @@ pub fn run(data: &[u8]) {
     // Files are slow to write: what is no JSON at all is a matter of serde_json.
     let is_json =
         |part: &&[u8]| serde_json::from_slice::<Value>(part).is_ok_and(|value| !value.is_number());
-    if parts.iter().any(|part| is_json(part)) {
+    if parts.iter().any(is_json) {
         kept(&parts);
     }
     of_containerd(&parts);
@@ -222,17 +218,20 @@ fn docker_edits(text: &str) {
 fn hooks_d_edits(text: &str) {
     hooks_d::is_ours(text);
     let podman = hooks_d::podman_dirs(text);
-    let crio = hooks_d::crio_dirs(text);
-    for known in [podman, crio].into_iter().filter_map(Result::ok).flatten() {
-        let dirs = hooks_d::crio_dirs(&hooks_d::crio_drop_in(&known));
-        let dirs = dirs
-            .expect("what we wrote is understood")
-            .expect("it has directories");
-        let mut expected: Vec<PathBuf> = known;
-        if !expected.iter().any(|dir| dir == Path::new(hooks_d::DIR)) {
-            expected.push(hooks_d::DIR.into());
+    let known = crio::Config {
+        hooks_dir: podman.ok().flatten(),
+        ..crio::Config::default()
+    };
+    for others in [Ok(known), crio::Config::parse(text)].into_iter().flatten() {
+        let written = crio::Config::parse(&crio::drop_in(&others, true));
+        let written = written.expect("what we wrote is understood");
+        let dirs = written.hooks_dir.clone().expect("it has directories");
+        for dir in others.hooks_dir.iter().flatten() {
+            // A name that is no UTF-8 stands in no file of CRI-O's.
+            assert!(dirs.contains(dir), "{} in {dirs:?}", dir.display());
         }
-        assert_eq!(dirs, expected);
+        assert!(dirs.iter().any(|dir| dir == Path::new(hooks_d::DIR)));
+        assert!(written.requires_us());
     }
     if let Ok(hook) = hooks_d::hook_json(Path::new(text)) {
         let hook: Value = serde_json::from_str(&hook).expect("it is JSON");

@@ -123,7 +123,8 @@ fn bare(mut config: Value) -> Value {
         });
     }
     map.retain(|key, value| {
-        key != "hooks" || !(value.is_null() || value.as_object().is_some_and(|map| map.is_empty()))
+        key != "hooks"
+            || !(value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty))
     });
     config
 }

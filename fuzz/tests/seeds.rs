@@ -26,7 +26,7 @@ fn all_seeds_hold() {
         .map(|entry| entry.unwrap())
         .collect();
     folders.sort_by_key(fs::DirEntry::file_name);
-    let folders: Vec<_> = folders.iter().map(|folder| folder.file_name()).collect();
+    let folders: Vec<_> = folders.iter().map(fs::DirEntry::file_name).collect();
     let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
     assert_eq!(folders, names, "a folder of seeds for each target");
     for (name, target) in TARGETS {

@@ -140,10 +140,7 @@ fn read_and_write(tail: &mut Tail, dir: &Path, data: &[u8]) {
     fs::write(&file, data).expect("a file");
     scratch::write("events/lost.json", data);
     let before = tail.lines().expect("it can be read");
-    assert_eq!(
-        before.len(),
-        data.iter().filter(|byte| **byte == b'\n').count()
-    );
+    assert_eq!(before.len(), data.split(|byte| *byte == b'\n').count() - 1);
     assert!(before.iter().all(|line| !line.contains('\n')));
     let journal = Journal::unless_held(dir, 64 << 10).expect("it can be written");
     let mut journal = journal.expect("nobody else writes");
@@ -198,16 +195,16 @@ fn named(record: &Record) {
         return;
     }
     assert_eq!(records.all().as_slice(), std::slice::from_ref(record));
-    let mut names = Names::new(records);
-    let named = names.of(record.cgroup, plugin_common::RULE_FIRST);
+    let mut known = Names::new(records);
+    let named = known.of(record.cgroup, plugin_common::RULE_FIRST);
     assert_eq!(named.owner, record.owner);
     assert_eq!(named.init, record.init);
     let rules = record.spec().ok().flatten().into_iter();
     for rule in rules.flat_map(|spec| spec.deny) {
         let id = execblock::policy::rule_id(&rule);
-        if let Some((_, text, origin)) = names.of(record.cgroup, id).rule {
+        if let Some((_, text, origin)) = known.of(record.cgroup, id).rule {
             let owner = record.owner.clone();
-            let named = Named {
+            let by_rule = Named {
                 owner,
                 init: 0,
                 rule: Some((In::Deny, text, origin)),
@@ -216,7 +213,7 @@ fn named(record: &Record) {
                 rule: id,
                 ..of_kernel(&[])
             };
-            told(&Report::of_event(&event, named, SystemTime::UNIX_EPOCH));
+            told(&Report::of_event(&event, by_rule, SystemTime::UNIX_EPOCH));
         }
     }
 }

@@ -200,11 +200,11 @@ impl Received {
             };
             rest = behind;
             let reader = readers.entry(connection).or_default();
-            if let Some((stream, payload)) = reader.take(connection, frame) {
-                if connection == PLUGIN {
-                    response(&payload);
-                    answered.push(stream);
-                }
+            if let Some((stream, payload)) = reader.take(connection, frame)
+                && connection == PLUGIN
+            {
+                response(&payload);
+                answered.push(stream);
             }
         }
         if !self.loose {

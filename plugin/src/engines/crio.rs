@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use toml_edit::{Array, Value};
 
 use super::{
     EditError, hooks_d,
@@ -94,9 +95,11 @@ pub(crate) fn drop_in(others: &Config, require: bool) -> String {
     if !dirs.iter().any(|dir| dir == hooks_d::DIR) {
         dirs.push(hooks_d::DIR.to_owned());
     }
+    // As TOML quotes, which is not as Rust does.
+    let dirs = Array::from_iter(dirs);
     let text = format!(
-        "# Written by execblock setup.\n[crio.runtime]\nhooks_dir = {dirs:?}\n\n[crio.nri]\nenable_nri \
-         = true\n"
+        "# Written by execblock setup.\n[crio.runtime]\nhooks_dir = {dirs}\n\n[crio.nri]\nenable_nri = \
+         true\n"
     );
     if !require {
         return text;
@@ -105,11 +108,12 @@ pub(crate) fn drop_in(others: &Config, require: bool) -> String {
     if !others.requires_us() {
         plugins.push("execblock".to_owned());
     }
+    let plugins = Array::from_iter(plugins);
+    let toleration = Value::from(toleration(others));
     format!(
         "{text}\n[crio.nri.default_validator]\nnri_enable_default_validator = true\n\
-         nri_validator_required_plugins = {plugins:?}\n\
-         nri_validator_tolerate_missing_plugins_annotation = {:?}\n",
-        toleration(others)
+         nri_validator_required_plugins = {plugins}\n\
+         nri_validator_tolerate_missing_plugins_annotation = {toleration}\n"
     )
 }
 
@@ -122,6 +126,21 @@ pub(crate) fn toleration(others: &Config) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_any_name_is_read_back() {
+        let odd = PathBuf::from("/\u{6dd}\u{301}\u{7f}\"\\\n'\u{202e}");
+        let others = Config {
+            hooks_dir: Some(vec![odd.clone()]),
+            required: Some(vec!["\u{301}\"".to_owned()]),
+            toleration: Some("a'\u{7f}\"".to_owned()),
+        };
+        let text = drop_in(&others, true);
+        let found = Config::parse(&text).unwrap();
+        assert_eq!(found.hooks_dir.unwrap()[0], odd, "{text}");
+        assert_eq!(found.required.unwrap()[0], "\u{301}\"", "{text}");
+        assert_eq!(found.toleration, others.toleration, "{text}");
+    }
 
     #[test]
     fn directories_are_read_and_ours_is_added_once() {

@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
 };

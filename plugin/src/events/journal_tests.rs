@@ -141,7 +141,7 @@ fn others_may_not_look_at_it() {
 
 #[test]
 fn its_files_are_the_owners_alone_and_no_links() {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();
@@ -163,6 +163,10 @@ fn its_files_are_the_owners_alone_and_no_links() {
     assert!(Tail::from_start(dir.path()).is_err(), "read");
     fs::remove_file(events.join(CURRENT)).unwrap();
     let journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
+    // The new one takes the link's place.
+    journal.set_told(&HashMap::new()).unwrap();
+    assert!(!events.join(TOLD).is_symlink());
+    symlink(&victim, events.join(TOLD).with_extension("new")).unwrap();
     assert!(journal.set_told(&HashMap::new()).is_err(), "told");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
 }

@@ -177,10 +177,10 @@ fn no_name_forges_a_line() {
     }
     // On a terminal, which obeys more than the ends of lines: all but our styles.
     let styles = ["0", "1", "2", "31", "33"].map(|style| format!("\x1b[{style}m"));
-    let styled = styles[..]
+    let shown = styles[..]
         .iter()
         .fold(line(&report), |line, style| line.replace(style, ""));
-    assert!(!styled.contains(char::is_control), "{styled:?}");
+    assert!(!shown.contains(char::is_control), "{shown:?}");
     let (text, json) = (plain(&report), serde_json::to_string(&report).unwrap());
     for line in [&text, &json] {
         assert!(!line.contains(['\n', '\r', '\x1b']), "{line:?}");

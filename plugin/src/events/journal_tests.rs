@@ -31,9 +31,17 @@ fn numbers(tail: &mut Tail) -> Vec<u64> {
     tail.lines().unwrap().iter().map(number).collect()
 }
 
+/// A directory as ours is: its owner's alone.
+fn run_dir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.permissions(fs::Permissions::from_mode(0o700));
+    builder.tempdir().unwrap()
+}
+
 #[test]
 fn what_is_written_is_read_once_and_in_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let mut early = Tail::from_start(dir.path()).unwrap();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();
@@ -52,7 +60,7 @@ fn what_is_written_is_read_once_and_in_order() {
 
 #[test]
 fn a_full_half_is_put_aside_and_the_one_before_goes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let line = serde_json::to_vec(&report(1)).unwrap().len() as u64 + 1;
     // Two lines a half.
     let mut journal = Journal::wait(dir.path(), 4 * line + 2).unwrap();
@@ -83,7 +91,7 @@ fn a_full_half_is_put_aside_and_the_one_before_goes() {
 
 #[test]
 fn a_line_that_was_cut_short_costs_itself_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();
     journal.file.write_all(b"{\"time\":").unwrap();
@@ -99,7 +107,7 @@ fn a_line_that_was_cut_short_costs_itself_alone() {
 
 #[test]
 fn one_writes_at_a_time_and_the_next_takes_over() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let first = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     assert!(
         Journal::unless_held(dir.path(), BYTES_DEFAULT)
@@ -119,7 +127,7 @@ fn one_writes_at_a_time_and_the_next_takes_over() {
 
 #[test]
 fn lost_events_that_were_told_are_not_told_by_the_next_writer() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     assert!(journal.told().is_empty());
     journal.set_told(&HashMap::from([(7, 3)])).unwrap();
@@ -131,7 +139,7 @@ fn lost_events_that_were_told_are_not_told_by_the_next_writer() {
 #[test]
 fn others_may_not_look_at_it() {
     use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -142,7 +150,7 @@ fn others_may_not_look_at_it() {
 #[test]
 fn its_files_are_the_owners_alone_and_no_links() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run_dir();
     let mut journal = Journal::wait(dir.path(), BYTES_DEFAULT).unwrap();
     journal.write(&report(1)).unwrap();
     journal.set_told(&HashMap::from([(7, 1)])).unwrap();

@@ -42,7 +42,8 @@ pub(crate) fn keep(binder: &Binder) {
     keep_of(binder, binder.pins());
 }
 
-/// Takes what programs have told that were replaced. Open, as [`keep`].
+/// Takes what programs have told that were replaced, unless another process reads
+/// their ring buffer and takes it. Open, as [`keep`].
 pub(crate) fn keep_those_of(pins: &Pins) {
     match Binder::new() {
         Ok(binder) => keep_of(&binder, pins),

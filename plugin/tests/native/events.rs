@@ -236,9 +236,9 @@ fn reloaded() -> Result<(), Failed> {
     let [before, after] = ["event-before", "event-after"].map(own);
     execblock().arg("load").output()?;
     refused(&running, &dir, &before)?;
+    reader.sees(&before)?;
     let load = execblock().args(["load", "--replace"]).output()?;
     ensure!(load.status.success(), "{}", text(&load.stderr));
-    reader.sees(&before)?;
     refused(&running, &dir, &after)?;
     reader.sees(&after)
 }

@@ -24,7 +24,7 @@ impl Summary {
     pub(crate) fn of(output: &str) -> Self {
         let mut summary = Self::default();
         for line in output.lines() {
-            summary.take(line.trim());
+            summary.take(line.trim_end());
         }
         summary
     }

@@ -94,7 +94,11 @@ pub(crate) fn client() -> Result<CriClient> {
 pub(crate) fn configure() -> Result<()> {
     fs::create_dir_all("/run/vmtest")?;
     let major = major_version()?;
-    fs::write(CONFIG, config(&SYSTEM, major) + &runtime_class(major)).context(CONFIG)
+    fs::write(
+        CONFIG,
+        config(&SYSTEM, major) + &runtime_class(major, WRAPPER),
+    )
+    .context(CONFIG)
 }
 
 /// Waits until it answers, and has the image in its store.
@@ -133,6 +137,14 @@ pub(crate) fn major_version() -> Result<u32> {
     digits
         .parse()
         .with_context(|| format!("containerd version {version}"))
+}
+
+/// 1.7 was the first.
+pub(crate) fn has_nri(version: &str) -> bool {
+    let mut numbers = version
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(1), Some(7))
 }
 
 /// Both formats; 1.x ignores the table of the NRI without `version = 2`.
@@ -185,7 +197,7 @@ state = "{run}"
 
 /// The runtime class whose runtime is the wrapper. It sees those annotations alone that containerd
 /// is told to hand down.
-fn runtime_class(major: u32) -> String {
+pub(crate) fn runtime_class(major: u32, wrapper: &str) -> String {
     let cri = cri_plugin(major);
     format!(
         r#"
@@ -194,7 +206,7 @@ fn runtime_class(major: u32) -> String {
   pod_annotations = ["execblock/*"]
   container_annotations = ["execblock/*"]
 [plugins."{cri}".containerd.runtimes.execblock.options]
-  BinaryName = "{WRAPPER}"
+  BinaryName = "{wrapper}"
 "#
     )
 }
@@ -267,6 +279,13 @@ pub(crate) fn write_image(path: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_containerd_with_nri_is_1_7() {
+        for (version, expected) in [("1.6.20~ds1", false), ("1.7.24~ds1", true), ("2.1.9", true)] {
+            assert_eq!(has_nri(version), expected, "{version}");
+        }
+    }
 
     #[test]
     fn each_containerd_gets_its_own_format() {

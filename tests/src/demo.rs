@@ -15,7 +15,7 @@ const ANNOTATION: (&str, &str) = ("execblock/deny", "whoami");
 pub(crate) fn run(execblock: &str) -> Result<()> {
     protocol::without_log();
     let version = containerd::version()?;
-    if !has_nri(&version) {
+    if !containerd::has_nri(&version) {
         say(&format!(
             "containerd {version} has no NRI, 1.7 or later has: the pod is left out"
         ));
@@ -81,26 +81,6 @@ fn container(client: &CriClient, pod: &str, config: &PodConfig) -> Result<()> {
     Ok(())
 }
 
-/// 1.7 was the first.
-fn has_nri(version: &str) -> bool {
-    let mut numbers = version
-        .split('.')
-        .map_while(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(1), Some(7))
-}
-
 fn say(line: &str) {
     protocol::write_stdout(&format!("{line}\n"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_containerd_with_nri_is_1_7() {
-        for (version, expected) in [("1.6.20~ds1", false), ("1.7.24~ds1", true), ("2.1.9", true)] {
-            assert_eq!(has_nri(version), expected, "{version}");
-        }
-    }
 }

@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// Both, and what they keep. Fields are dropped in their order.
 pub(crate) struct Private {
-    plugin: Daemon,
-    plugin_log: PathBuf,
+    /// The daemon and its log; none where containerd has no NRI.
+    plugin: Option<(Daemon, PathBuf)>,
     _containerd: Daemon,
     socket: String,
     folders: Folders,
@@ -37,8 +37,10 @@ impl Private {
             nri_socket: &nri_socket,
         };
         let config = format!("{run}/config.toml");
-        let text = containerd::config(&place, containerd::major_version()?);
-        fs::write(&config, text)?;
+        let major = containerd::major_version()?;
+        let wrapper = Path::new(execblock).with_file_name("execblock-runc");
+        let class = containerd::runtime_class(major, &wrapper.to_string_lossy());
+        fs::write(&config, containerd::config(&place, major) + &class)?;
         let mut command = Command::new("containerd");
         let (containerd, log) =
             folders.daemon(command.args(["--config", &config]), "containerd")?;
@@ -51,20 +53,34 @@ impl Private {
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         containerd::import_image(&place, &client)?;
 
-        let mut registered = LogFile::from_here(Path::new(&format!("{run}/plugin.log")));
-        let mut command = Command::new(execblock);
-        let (plugin, plugin_log) =
-            folders.daemon(command.args(["nri", "--socket", &nri_socket]), "plugin")?;
-        registered.wait_for(LIMIT, "the plugin to register", |line| {
-            line.contains("registered")
-        })?;
+        let plugin = if containerd::has_nri(&containerd::version()?) {
+            let mut registered = LogFile::from_here(Path::new(&format!("{run}/plugin.log")));
+            let mut command = Command::new(execblock);
+            command.args(["nri", "--socket", &nri_socket]);
+            let plugin = folders.daemon(&mut command, "plugin")?;
+            registered.wait_for(LIMIT, "the plugin to register", |line| {
+                line.contains("registered")
+            })?;
+            Some(plugin)
+        } else {
+            process::run(process::command(execblock).arg("load"))?.success()?;
+            None
+        };
         Ok(Self {
             plugin,
-            plugin_log,
             _containerd: containerd,
             socket,
             folders,
         })
+    }
+
+    /// The runtime class by which pods are bound: the wrapper's where there is no NRI.
+    pub(crate) fn handler(&self) -> &'static str {
+        if self.plugin.is_some() {
+            "runc"
+        } else {
+            "execblock"
+        }
     }
 
     /// A client of containerd.
@@ -77,14 +93,20 @@ impl Private {
         &self.folders.run
     }
 
-    /// The daemon.
-    pub(crate) fn plugin(&self) -> Result<Pid> {
-        process::pid_of(&self.plugin.0)
+    /// The daemon, where there is one.
+    pub(crate) fn plugin(&self) -> Result<Option<Pid>> {
+        let plugin = self.plugin.as_ref();
+        plugin
+            .map(|(plugin, _)| process::pid_of(&plugin.0))
+            .transpose()
     }
 
     /// What the daemon said so far.
     pub(crate) fn plugin_log(&self) -> Result<String> {
-        Ok(fs::read_to_string(&self.plugin_log)?)
+        match &self.plugin {
+            Some((_, log)) => Ok(fs::read_to_string(log)?),
+            None => Ok(String::new()),
+        }
     }
 }
 

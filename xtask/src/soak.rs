@@ -1,14 +1,11 @@
 //! `cargo xtask soak`: many containers of a real containerd on this machine's kernel.
 //! What is asserted stands in `tests/src/soak.rs`.
 
-use std::{ffi::OsString, process::Command};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{
-    host,
-    vm::{self, Totals},
-};
+use crate::{host, vm};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -42,21 +39,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         .arg(arguments.seconds.to_string())
         .status()?;
     Ok(status.success())
-}
-
-/// Its short form, as one of all tests.
-pub(crate) fn case() -> Result<Totals> {
-    let missing = host::missing_packages(&NEEDED);
-    let mut totals = Totals::default();
-    if !host::is_root() || !missing.is_empty() {
-        println!("SKIP  soak: not root, or not installed: {missing:?}");
-        totals.skipped = 1;
-    } else if host::in_own_mounts([OsString::from("soak")].into_iter())? {
-        println!("pass  soak");
-        totals.passed = 1;
-    } else {
-        println!("FAIL  soak");
-        totals.failed = 1;
-    }
-    Ok(totals)
 }

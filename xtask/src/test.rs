@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    host, soak,
+    host,
     vm::{self, Totals},
 };
 
@@ -39,7 +39,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         }
         cargo_test()
     })?;
-    totals += soak::case()?;
     if !arguments.no_vm {
         totals += vm::run_cases(&arguments.selection)?;
     }

@@ -27,7 +27,8 @@ use super::chain;
 pub enum MapError {
     /// It holds as much as it can.
     #[error(
-        "the map {0} is full: unload, then load with a greater capacity (execblock load --help)"
+        "the map {0} is full: execblock load --replace gives it a greater capacity, rules hold \
+         meanwhile (execblock load --help)"
     )]
     Full(&'static str),
     /// Not there, or not as this version makes it.

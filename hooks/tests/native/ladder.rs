@@ -10,7 +10,6 @@ use std::{
 
 use execblock::{
     bind::Binder,
-    kernel::Capacity,
     setup::{Options, Setup},
 };
 use libtest_mimic::Failed;

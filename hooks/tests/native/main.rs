@@ -15,6 +15,7 @@ macro_rules! ensure {
 
 mod crash;
 mod ladder;
+mod load;
 mod runc;
 mod upgrade;
 
@@ -94,7 +95,7 @@ fn main() {
         .chain(crash::CASES)
         .map(trial(able.is_ok()))
         .chain(
-            [runc::CASES, ladder::CASES]
+            [runc::CASES, ladder::CASES, load::CASES]
                 .concat()
                 .iter()
                 .map(trial(able.is_ok() && runc)),

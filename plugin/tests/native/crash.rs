@@ -50,7 +50,7 @@ fn steps(command: &[&str], from: &str) -> Result<Vec<Step>, Failed> {
 }
 
 /// Those that change something, of commands that take long: between two of them one
-/// place is as good as another. Of each kind that is made many times, every third,
+/// place is as good as another. Of each kind that is made many times, every sixth,
 /// unless the environment asks for all.
 fn changes(mut steps: Vec<Step>) -> Vec<Step> {
     const CHANGES: [&str; 8] = [
@@ -68,7 +68,7 @@ fn changes(mut steps: Vec<Step>) -> Vec<Step> {
     steps.retain(|(name, _)| {
         let nth = kinds.entry(name.clone()).or_default();
         *nth += 1;
-        CHANGES.contains(&name.as_str()) && (all || *nth < 3 || nth.is_multiple_of(3))
+        CHANGES.contains(&name.as_str()) && (all || *nth < 3 || nth.is_multiple_of(6))
     });
     steps
 }

@@ -50,7 +50,7 @@ impl Summary {
         }
     }
 
-    /// `#1234	NEW    cov: 5 ft: 6 corp: 7/890b lim: 4 exec/s: 8 rss: 9Mb …`
+    /// `#1234  NEW    cov: 5 ft: 6 corp: 7/890b lim: 4 exec/s: 8 rss: 9Mb …`
     fn status(&mut self, status: &str) {
         let mut words = status.split_ascii_whitespace();
         let Some(Ok(executions)) = words.next().map(str::parse) else {

@@ -16,7 +16,7 @@ use crate::tamper::{self, Target};
 
 /// By default what must be refused, and what is done in vain; the others take long, as each takes the
 /// pins away, and are run where they are asked for.
-const FEW: [&str; 2] = ["bpf", "host-pid"];
+const FEW: [&str; 1] = ["bpf"];
 
 /// One kernel: what is tried is who may, and not how a mechanism refuses.
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {

@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use plugin_common::{
-    Build, CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT, GlobKey,
-    HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats, TOLD_DEFAULT, Tag,
-    Told,
+    Build, CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT,
+    GlobKey, HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats,
+    TOLD_DEFAULT, Tag, Told,
 };
 
 use crate::field::Task;

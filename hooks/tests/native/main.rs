@@ -79,12 +79,15 @@ fn main() {
         loaded.map(drop).map_err(|error| error.to_string())
     });
     let runc = program("runc").is_some() && program("busybox").is_some();
+    let strace = program("strace").is_some();
     #[expect(clippy::print_stdout, reason = "says why something is skipped")]
     {
         if let Err(reason) = &able {
             println!("skipped, nothing works here: {reason}");
         } else if !runc {
             println!("skipped those of runc: no runc or no busybox here");
+        } else if !strace {
+            println!("skipped those that kill: no strace here");
         }
     }
     let trial =
@@ -92,8 +95,8 @@ fn main() {
     let trials = CASES
         .iter()
         .chain(upgrade::CASES)
-        .chain(crash::CASES)
         .map(trial(able.is_ok()))
+        .chain(crash::CASES.iter().map(trial(able.is_ok() && strace)))
         .chain(
             [runc::CASES, ladder::CASES, load::CASES]
                 .concat()

@@ -10,7 +10,10 @@ use std::{
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_info};
 use plugin_common::Tag;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use crate::cgroup::has_ended;
 
@@ -27,7 +30,7 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// Where /proc can't be read: it is not known then who is bound.
+    /// Where one can't be looked at: it is not known then who is bound.
     pub fn carried(&self) -> io::Result<HashSet<u64>> {
         let mut cgroups = HashSet::new();
         let Some(map) = self.fd(TAGS) else {
@@ -39,9 +42,11 @@ impl Maps {
             let Some(pid) = pid.and_then(Pid::from_raw) else {
                 continue;
             };
-            // Gone meanwhile.
-            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-                continue;
+            let process = match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(process) => process,
+                // Gone meanwhile.
+                Err(Errno::SRCH) => continue,
+                Err(error) => return Err(error.into()),
             };
             let (key, mut tag) = (process.as_raw_fd(), Tag::default());
             // SAFETY: all bytes zero is a valid attribute.
@@ -51,9 +56,15 @@ impl Maps {
             element.map_fd = map.as_raw_fd().cast_unsigned();
             element.key = (&raw const key) as u64;
             element.__bindgen_anon_1.value = (&raw mut tag) as u64;
-            // Most have none; and one that nobody has waited for yet does nothing more.
-            if bpf_raw(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).is_ok() && !has_ended(&process) {
-                cgroups.insert(tag.cgroup);
+            match bpf_raw(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+                // One that nobody has waited for yet does nothing more.
+                Ok(_) if has_ended(&process) => {}
+                Ok(_) => {
+                    cgroups.insert(tag.cgroup);
+                }
+                // Most have none.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(cgroups)

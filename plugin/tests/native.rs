@@ -24,18 +24,21 @@ mod events;
 mod limits;
 #[path = "native/modes.rs"]
 mod modes;
+#[path = "native/orders.rs"]
+mod orders;
 #[path = "native/site.rs"]
 mod site;
 #[path = "native/why.rs"]
 mod why;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, BufRead as _, BufReader},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -74,10 +77,13 @@ const CASES: &[Case] = &[
     ("foreign_pins_are_refused", foreign_pins_are_refused),
     ("full_map_is_refused", full_map_is_refused),
     ("full_map_forgets_the_dead", full_map_forgets_the_dead),
-    ("running_cgroup_gets_rules", running_cgroup_gets_rules),
-    ("rule_ends_by_itself", rule_ends_by_itself),
-    ("change_leaves_no_gap", change_leaves_no_gap),
-    ("command_is_in_the_status", command_is_in_the_status),
+    (
+        "running_cgroup_gets_rules",
+        orders::running_cgroup_gets_rules,
+    ),
+    ("rule_ends_by_itself", orders::rule_ends_by_itself),
+    ("change_leaves_no_gap", orders::change_leaves_no_gap),
+    ("command_is_in_the_status", orders::command_is_in_the_status),
     ("daemon_tells_of_itself", daemon::tells_of_itself),
     ("events_outlive_the_command", events::outlive_the_command),
     ("events_forge_nothing", events::forge_nothing),
@@ -122,6 +128,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
+    LazyLock::force(&BEFORE);
     let mut arguments = Arguments::from_args();
     // They share the machine's one set of pins.
     arguments.test_threads = Some(1);
@@ -269,15 +276,20 @@ fn nothing_is_left_behind() -> Result<(), Failed> {
     execblock().arg("unload").output()?;
     prints("whoami", "echo $$ >/dev/null; echo end", "end\n")?;
     ensure!(!fs::exists("/sys/fs/bpf/execblock")?, "the pins are left");
+    let left = &our_cgroups()? - &BEFORE;
+    ensure!(left.is_empty(), "cgroups are left: {left:?}");
+    Ok(())
+}
+
+/// What others left there is not ours to judge.
+static BEFORE: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| our_cgroups().expect("find lists cgroups"));
+
+fn our_cgroups() -> io::Result<BTreeSet<String>> {
     let output = Command::new("sh")
         .args(["-c", "find /sys/fs/cgroup -name 'execblock-*'"])
         .output()?;
-    ensure!(
-        output.stdout.is_empty(),
-        "cgroups are left: {}",
-        text(&output.stdout)
-    );
-    Ok(())
+    Ok(text(&output.stdout).lines().map(str::to_owned).collect())
 }
 
 /// A process in a bound cgroup stays under the rules when `execblock run` is
@@ -487,122 +499,4 @@ fn full_map_forgets_the_dead() -> Result<(), Failed> {
     })();
     execblock().arg("unload").output()?;
     result
-}
-
-fn running_cgroup_gets_rules() -> Result<(), Failed> {
-    let running = Running::new("orders")?;
-    ensure!(running.runs("whoami")?, "whoami without a rule");
-    running.order("deny", &["whoami", "/usr/bin/uname"])?;
-    ensure!(
-        !running.runs("whoami")? && !running.runs("uname")?,
-        "denied"
-    );
-    ensure!(running.runs("id")?, "another");
-    // One is lifted, the other holds.
-    running.order("allow", &["whoami"])?;
-    ensure!(
-        running.runs("whoami")? && !running.runs("uname")?,
-        "allowed"
-    );
-    let mut wrong = execblock();
-    let wrong = wrong.args(["allow", &running.query(), "uname"]).output()?;
-    let err = text(&wrong.stderr);
-    ensure!(
-        wrong.status.code() == Some(1) && err.contains("/usr/bin/uname"),
-        "a rule under another name: {err}"
-    );
-    ensure!(!running.runs("uname")?, "after what was refused");
-    let status = running.order("status", &[])?;
-    ensure!(
-        status.contains("deny /usr/bin/uname, command line, 3 hits"),
-        "{status}"
-    );
-    let said = running.order("clear", &[])?;
-    ensure!(said.contains("no rule holds"), "{said}");
-    ensure!(running.runs("uname")?, "cleared");
-    Ok(())
-}
-
-fn rule_ends_by_itself() -> Result<(), Failed> {
-    let running = Running::new("deadline")?;
-    let began = Instant::now();
-    running.order("deny", &["whoami", "--for", "2s"])?;
-    ensure!(!running.runs("whoami")?, "denied");
-    // Nothing of execblock runs; the kernel side looks at the time.
-    while !running.runs("whoami")? {
-        ensure!(began.elapsed() < Duration::from_mins(1), "still denied");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    ensure!(
-        began.elapsed() >= Duration::from_secs(2),
-        "ended after {:?}",
-        began.elapsed()
-    );
-    // And the other way round: lifted for a time.
-    running.order("deny", &["whoami"])?;
-    running.order("allow", &["whoami", "--for", "2s"])?;
-    ensure!(running.runs("whoami")?, "lifted");
-    let began = Instant::now();
-    while running.runs("whoami")? {
-        ensure!(began.elapsed() < Duration::from_mins(1), "still lifted");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut zero = execblock();
-    let zero = zero
-        .args(["deny", &running.query(), "id", "--for", "0s"])
-        .output()?;
-    ensure!(zero.status.code() == Some(2), "{:?}", zero.status);
-    ensure!(running.runs("id")?, "nothing half-applied");
-    Ok(())
-}
-
-/// While other rules come and go, what is denied throughout never runs.
-fn change_leaves_no_gap() -> Result<(), Failed> {
-    let running = Running::new("gap")?;
-    running.order("deny", &["whoami"])?;
-    let done = AtomicBool::new(false);
-    let attempts = std::thread::scope(|scope| {
-        let attacker = scope.spawn(|| {
-            let mut attempts = 0_u32;
-            while !done.load(Ordering::Relaxed) {
-                if running
-                    .runs("whoami")
-                    .map_err(|error| format!("{error:?}"))?
-                {
-                    return Err(format!("whoami ran at attempt {attempts}"));
-                }
-                attempts += 1;
-            }
-            Ok(attempts)
-        });
-        let changed = (0..15).try_for_each(|_| {
-            running.order("deny", &["id", "/bin/ls"])?;
-            running.order("allow", &["id", "/bin/ls"]).map(drop)
-        });
-        done.store(true, Ordering::Relaxed);
-        let attempts = attacker
-            .join()
-            .map_err(|_panic| "the attacker panicked")??;
-        changed.map(|()| attempts)
-    })?;
-    ensure!(attempts > 20, "only {attempts} attempts");
-    Ok(())
-}
-
-fn command_is_in_the_status() -> Result<(), Failed> {
-    let program = env!("CARGO_BIN_EXE_execblock");
-    let script = format!("whoami; {program} status --json");
-    let output = run("whoami", &["sh", "-c", &script]);
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let command = &status[0];
-    ensure!(
-        command["engine"] == "execblock run" && command["name"] == "sh",
-        "{command}"
-    );
-    let rule = &command["rules"][0];
-    ensure!(
-        rule["rule"] == "whoami" && rule["origin"] == "command-line" && rule["hits"] == 1,
-        "{rule}"
-    );
-    Ok(())
 }

@@ -319,8 +319,11 @@ impl Pins {
     }
 }
 
+/// A directory that is not there is not removed: on a mount that is read-only, as in the
+/// daemon's unit, `rmdir` says so before it looks.
 fn remove_dir(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir(dir) {
+    let removed = fs::symlink_metadata(dir).and_then(|_there| fs::remove_dir(dir));
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -146,6 +146,8 @@ mod mux;
 mod options;
 mod plugin;
 pub mod proto;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 mod service;
 mod session;
 mod shape;

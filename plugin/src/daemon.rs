@@ -225,12 +225,13 @@ impl Daemon {
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
         self.collect();
         self.unprotected.keep(known);
+        let containers = self.records.values();
+        let before: HashSet<String> = containers
+            .map(|record| record.owner.container.clone())
+            .collect();
         let (mut late, mut unprotected) = (0, 0);
         for start in starts {
-            let bound = self
-                .records
-                .values()
-                .any(|record| record.owner.container == start.owner.container);
+            let bound = before.contains(&start.owner.container);
             let result = self.bind(start);
             if bound || result.is_ok() {
                 self.unprotected.remove(&start.owner.container);

@@ -2,7 +2,7 @@
 //! back. Has no state of its own.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, mpsc::Sender},
 };
 
@@ -156,6 +156,8 @@ impl nri::Plugin for Plugin {
         containers: Vec<Container>,
     ) -> HandlerResult {
         let counted = self.metrics.begin(Request::Synchronize);
+        let pods: HashMap<&str, &PodSandbox> =
+            pods.iter().map(|pod| (pod.id.as_str(), pod)).collect();
         let none = PodSandbox::default();
         let running = |container: &&Container| {
             // What is only created is still to be started, and bound then.
@@ -166,8 +168,8 @@ impl nri::Plugin for Plugin {
             .iter()
             .filter(running)
             .filter_map(|container| {
-                let pod = pods.iter().find(|pod| pod.id == container.pod_sandbox_id);
-                self.start(pod.unwrap_or(&none), container)
+                let pod = pods.get(container.pod_sandbox_id.as_str());
+                self.start(pod.copied().unwrap_or(&none), container)
             })
             .collect();
         let known: HashSet<String> = containers

@@ -16,6 +16,8 @@ macro_rules! ensure {
 
 #[path = "native/crash.rs"]
 mod crash;
+#[path = "native/crowd.rs"]
+mod crowd;
 #[path = "native/daemon.rs"]
 mod daemon;
 #[path = "native/events.rs"]
@@ -84,6 +86,8 @@ const CASES: &[Case] = &[
     ("rule_ends_by_itself", orders::rule_ends_by_itself),
     ("change_leaves_no_gap", orders::change_leaves_no_gap),
     ("command_is_in_the_status", orders::command_is_in_the_status),
+    ("ten_thousand_are_told_of", crowd::ten_thousand_are_told_of),
+    ("two_daemons_at_once", crowd::two_daemons_at_once),
     ("daemon_tells_of_itself", daemon::tells_of_itself),
     ("events_outlive_the_command", events::outlive_the_command),
     ("events_forge_nothing", events::forge_nothing),

@@ -13,7 +13,7 @@ use crate::process;
 use crate::protocol;
 
 const DIR: &str = "/run/vmtest";
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 /// A daemon, known by its name. Its pid and its log are kept in files.
 #[derive(Debug)]

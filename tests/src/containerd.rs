@@ -46,7 +46,7 @@ const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFIG: &str = "/run/vmtest/containerd.toml";
 /// The runtime wrapper; it runs runc.
 pub(crate) const WRAPPER: &str = "/payload/execblock-runc";
-const START_LIMIT: Duration = Duration::from_mins(1);
+const START_LIMIT: Duration = Duration::from_mins(3);
 
 /// What `/bin` of the image has besides `BusyBox` itself. `/usr/bin/whoami` is a file of its own.
 const APPLETS: &[&str] = &[
@@ -174,6 +174,8 @@ state = "{run}"
 [grpc]
   address = "{run}/containerd.sock"
 [plugins."{cri}"]
+  # Where it may not be lowered: a machine without CAP_SYS_RESOURCE.
+  restrict_oom_score_adj = true
   {sandbox}
 [plugins."{cri}".containerd]
   default_runtime_name = "runc"

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 /// One container start takes up to five seconds where everything is emulated.
-const REQUEST_LIMIT: Duration = Duration::from_mins(1);
+const REQUEST_LIMIT: Duration = Duration::from_mins(3);
 
 /// `NamespaceMode::NODE`: the namespace of the machine.
 const NODE: i32 = 2;

@@ -20,7 +20,7 @@ use crate::process;
 use crate::protocol::{Line, Message, Outcome, emit};
 
 /// For what a case left behind.
-const CLEAN_UP_LIMIT: Duration = Duration::from_secs(20);
+const CLEAN_UP_LIMIT: Duration = Duration::from_mins(1);
 /// A case that fails says what it did; beyond this only the newest lines are kept.
 const LOG_LINES: usize = 120;
 

@@ -84,6 +84,27 @@ impl Kernel {
     }
 }
 
+/// Cases that take long and tell the same on each machine that has them, with the one on which
+/// they run in a whole run: the time of that is bounded.
+pub(crate) const ONCE: &[(&str, (Kernel, &str))] = &[
+    ("doctor/text", (Kernel::V6_12, "trixie")),
+    ("pins/auto", (Kernel::V6_12, "trixie")),
+    ("kprobe/reported-missing", (Kernel::V6_12, "trixie")),
+    ("lsm/reported-missing", (Kernel::NoLsm, "trixie")),
+    ("cri/without-execblock", (Kernel::V6_12, "trixie")),
+    ("cri/allow-list", (Kernel::V6_12, "trixie")),
+    ("cri/drift", (Kernel::V6_12, "trixie")),
+    ("cri/removed", (Kernel::V6_12, "trixie")),
+    ("cri/plugin-restarted", (Kernel::V6_12, "trixie")),
+    ("cri/containerd-restarted", (Kernel::V6_12, "trixie")),
+    ("cri/containerd-killed", (Kernel::V7_3, "forky")),
+    ("cri/restarted-container", (Kernel::V7_3, "forky")),
+    ("cri/runtime-class", (Kernel::V6_1, "bookworm")),
+    ("ctr/order", (Kernel::V6_1, "bookworm")),
+    ("docker/order", (Kernel::V6_1, "bookworm")),
+    ("docker/refuses", (Kernel::V7_3, "forky")),
+];
+
 /// Ends the name of a userland that systemd boots.
 const SYSTEMD: &str = "-systemd";
 
@@ -151,6 +172,13 @@ impl Machine {
     pub(crate) fn runs_all(&self) -> bool {
         let usual = (self.kernel, self.userland.as_str()) == (Kernel::V6_12, "trixie");
         usual || !self.filter.is_empty()
+    }
+
+    /// Whether a case runs here: where cases are asked for by name, all do.
+    pub(crate) fn keeps(&self, case: &str) -> bool {
+        let machines = ONCE.iter().find(|(name, _)| *name == case);
+        !self.filter.is_empty()
+            || machines.is_none_or(|(_, machine)| *machine == (self.kernel, self.userland.as_str()))
     }
 
     /// Several substrings may be given, split by commas.

@@ -14,7 +14,7 @@ use crate::cri_client::CriClient;
 use crate::process::{self, LogFile};
 use crate::protocol;
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// Both, and what they keep. Fields are dropped in their order.
 pub(crate) struct Private {

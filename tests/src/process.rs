@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use crate::protocol;
 
 /// Everything is emulated here, so ordinary commands take long.
-const COMMAND_LIMIT: Duration = Duration::from_mins(1);
+const COMMAND_LIMIT: Duration = Duration::from_mins(3);
 /// Between two looks at a condition that can't be waited for.
 const PAUSE: Duration = Duration::from_millis(20);
 

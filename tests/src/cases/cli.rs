@@ -14,7 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::execblock;
 use crate::process;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -17,7 +17,7 @@ use crate::machine::{Machine, Mechanism};
 use crate::process;
 use crate::protocol;
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 const WHOAMI: &str = "/usr/bin/whoami";
 
 /// What takes the events while a case has too many of them.

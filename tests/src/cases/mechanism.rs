@@ -724,7 +724,7 @@ impl Bound {
         use std::io::Read as _;
         let mut text = String::new();
         self.output.read_to_string(&mut text)?;
-        process::wait_within(&mut self.child, std::time::Duration::from_secs(20))?;
+        process::wait_within(&mut self.child, std::time::Duration::from_mins(1))?;
         probe::parse(&text)
     }
 }

@@ -11,7 +11,7 @@ use crate::machine::{Machine, Mechanism};
 use crate::process;
 use crate::protocol;
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 /// Long enough for a few emulated execs before it ends.
 const TIME: Duration = Duration::from_secs(8);
 

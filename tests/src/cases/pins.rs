@@ -125,7 +125,7 @@ fn unload(machine: &Machine) -> Result<()> {
 
 /// Programs are freed after a grace period. Nobody but execblock loads any here.
 fn until_no_programs() -> Result<()> {
-    process::until(Duration::from_secs(20), "the programs to go", || {
+    process::until(Duration::from_mins(1), "the programs to go", || {
         Ok(programs()?.is_empty().then_some(()))
     })
 }

@@ -17,7 +17,7 @@ use crate::process::{self, Output};
 
 /// Where dockerd looks, and whoever wants to know where its containers are.
 const CONFIG: &str = "/etc/docker/daemon.json";
-const START_LIMIT: Duration = Duration::from_mins(2);
+const START_LIMIT: Duration = Duration::from_mins(4);
 const DAEMON: Background = Background::named("docker");
 
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {

@@ -25,7 +25,7 @@ use crate::protocol;
 /// A container that stays.
 const IDLE: &[&str] = &["/bin/sleep", "1000000"];
 const DENY: Annotations<'_> = &[("execblock/deny", "whoami")];
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 const RECORDS: &str = "/run/execblock/containers";
 
 type Annotations<'a> = &'a [(&'a str, &'a str)];

@@ -1,0 +1,131 @@
+//! What binding costs: from the request to its answer, and the daemon's memory, with so many
+//! containers bound before.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use execblock_bench::crowd::Crowd;
+use execblock_bench::runtime::{Runtime, container, pod};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::progress;
+use crate::series::{Summary, summary};
+
+/// How long an answer may take before this gives up; a runtime waits two seconds.
+const TIMEOUT: Duration = Duration::from_mins(2);
+
+pub(crate) fn measure(execblock: &Path, counts: &[usize], runs: usize) -> Result<Value> {
+    let mut crowd = Crowd::new("execblock-bench", 0)?;
+    let own = env::current_exe()?;
+    let bare = Runtime::start(
+        |socket| {
+            let mut command = Command::new(&own);
+            command.arg("bare").arg(socket);
+            command
+        },
+        TIMEOUT,
+    )?;
+    bare.synchronize(Vec::new(), Vec::new())?;
+    crowd.grow(runs)?;
+    let (nothing, _) = cycle(&bare, &mut crowd, 0, &[])?;
+    drop(bare);
+    progress(&format!("a plugin that does nothing: {nothing:?}"));
+
+    let mut rows = Vec::new();
+    for &count in counts {
+        let row = at(execblock, &mut crowd, count, runs)?;
+        progress(&row.to_string());
+        rows.push(row);
+    }
+    Ok(json!({ "bare": nothing, "rows": rows }))
+}
+
+/// With that many bound before.
+fn at(execblock: &Path, crowd: &mut Crowd, count: usize, runs: usize) -> Result<Value> {
+    crowd.grow(count + runs)?;
+    let unload = || Command::new(execblock).arg("unload").output();
+    unload()?;
+    let began = Instant::now();
+    let plugin = |socket: &Path| {
+        let mut command = Command::new(execblock);
+        command.arg("nri").arg("--socket").arg(socket);
+        command.stderr(Stdio::null());
+        command
+    };
+    let daemon = Runtime::start(plugin, TIMEOUT)?;
+    let first = began.elapsed();
+    daemon.synchronize(Vec::new(), Vec::new())?;
+    let empty = resident(daemon.plugin())?;
+    for number in 0..count {
+        daemon.start_container(&pod(number), &annotated(number, crowd))?;
+    }
+    let full = resident(daemon.plugin())?;
+    let (plain, _) = cycle(&daemon, crowd, count, &[])?;
+    let (bind, unbind) = cycle(&daemon, crowd, count, &POLICY)?;
+    crowd.shrink(count);
+    drop(daemon);
+
+    // The next one finds what is bound, and is told the same again.
+    let began = Instant::now();
+    let daemon = Runtime::start(plugin, TIMEOUT)?;
+    let registered = began.elapsed();
+    let pods = (0..count).map(pod).collect();
+    let containers = (0..count).map(|number| annotated(number, crowd)).collect();
+    let began = Instant::now();
+    daemon.synchronize(pods, containers)?;
+    let synchronized = began.elapsed();
+    let restarted = resident(daemon.plugin())?;
+    drop(daemon);
+    unload()?;
+    Ok(json!({
+        "bound": count, "unannotated": plain, "bind": bind, "unbind": unbind,
+        "load_and_register_ms": first.as_millis(),
+        "restart_register_ms": registered.as_millis(),
+        "synchronize_ms": synchronized.as_millis(),
+        "resident_kib": { "empty": empty, "bound": full, "restarted": restarted },
+    }))
+}
+
+const POLICY: [(&str, &str); 1] = [("execblock/deny", "whoami,curl,/usr/bin/wget")];
+
+fn annotated(number: usize, crowd: &Crowd) -> nri::proto::Container {
+    container(number, &crowd.members()[number], &POLICY)
+}
+
+/// Starts and removes those after the first `skip`, each by itself.
+fn cycle(
+    runtime: &Runtime,
+    crowd: &mut Crowd,
+    skip: usize,
+    annotations: &[(&str, &str)],
+) -> Result<(Summary, Summary)> {
+    let (mut starts, mut removes) = (Vec::new(), Vec::new());
+    for (number, member) in crowd.members_mut().iter_mut().enumerate().skip(skip) {
+        let (pod, container) = (pod(number), container(number, member, annotations));
+        let began = Instant::now();
+        runtime.start_container(&pod, &container)?;
+        starts.push(began.elapsed());
+        if !annotations.is_empty() {
+            // Else it stays under its rules.
+            member.end();
+        }
+        let began = Instant::now();
+        runtime.remove_container(&pod, &container)?;
+        removes.push(began.elapsed());
+    }
+    ensure!(!starts.is_empty(), "nothing was measured");
+    Ok((summary(starts), summary(removes)))
+}
+
+/// In KiB.
+fn resident(pid: Pid) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("no VmRSS")?.parse()?)
+}

@@ -1,0 +1,174 @@
+//! Cgroups by the thousand, each with one process that does nothing: as containers are, as
+//! far as binding looks at them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+/// A cgroup and its process.
+#[derive(Debug)]
+pub struct Member {
+    pid: Pid,
+    ended: bool,
+    dir: PathBuf,
+    path: String,
+}
+
+impl Member {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its path in the v2 hierarchy.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Ends its process, as a container's does before it is removed.
+    pub fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            // Both fail where somebody else did it.
+            let _killed = kill_process(self.pid, Signal::KILL);
+            let _status = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+
+    fn new(dir: PathBuf, path: String) -> Result<Self> {
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        let pid = idle()?;
+        let member = Self {
+            pid,
+            ended: false,
+            dir,
+            path,
+        };
+        let procs = member.dir.join("cgroup.procs");
+        fs::write(&procs, pid.as_raw_pid().to_string())
+            .with_context(|| procs.display().to_string())?;
+        Ok(member)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.end();
+        // Fails where something else is in it.
+        let _removed = fs::remove_dir(&self.dir);
+    }
+}
+
+/// A process that waits for its end, which comes with this thread's at the latest.
+fn idle() -> Result<Pid> {
+    // SAFETY: the child calls nothing that allocates or locks.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: a flag of this process.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        }
+    }
+    let failed = || anyhow::Error::from(std::io::Error::last_os_error()).context("fork");
+    Pid::from_raw(pid.max(0)).ok_or_else(failed)
+}
+
+/// Many of them, in a cgroup of their own.
+#[derive(Debug)]
+pub struct Crowd {
+    members: Vec<Member>,
+    place: PathBuf,
+    path: String,
+    made: usize,
+}
+
+impl Crowd {
+    /// That many, in a cgroup of this name.
+    ///
+    /// # Errors
+    ///
+    /// No cgroup v2 is mounted, or the kernel has no more processes.
+    pub fn new(name: &str, count: usize) -> Result<Self> {
+        let path = format!("/{name}");
+        let dir = hierarchy()?.join(name);
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let mut crowd = Self {
+            members: Vec::new(),
+            place: dir,
+            path,
+            made: 0,
+        };
+        crowd.grow(count)?;
+        Ok(crowd)
+    }
+
+    /// Adds until there are that many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Crowd::new`].
+    pub fn grow(&mut self, count: usize) -> Result<()> {
+        while self.members.len() < count {
+            let member = self.make()?;
+            self.members.push(member);
+        }
+        Ok(())
+    }
+
+    /// Leaves that many of the oldest.
+    pub fn shrink(&mut self, count: usize) {
+        self.members.truncate(count);
+    }
+
+    /// All, the oldest first.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// All, to end some.
+    pub fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.members
+    }
+
+    fn make(&mut self) -> Result<Member> {
+        let name = self.made.to_string();
+        self.made += 1;
+        Member::new(self.place.join(&name), format!("{}/{name}", self.path))
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.members.clear();
+        let _removed = fs::remove_dir(&self.place);
+    }
+}
+
+/// Where cgroup v2 is mounted.
+///
+/// # Errors
+///
+/// Nowhere.
+pub fn hierarchy() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mut mounts = mounts.lines().map(|line| line.split(' '));
+    mounts
+        .find_map(|mut fields| {
+            let at = fields.nth(1)?;
+            (fields.next()? == "cgroup2").then(|| at.into())
+        })
+        .context("no cgroup2 mount")
+}

@@ -1,0 +1,138 @@
+//! The daemon with many containers, and two daemons with the same: their cgroups and processes
+//! are real, the runtime that tells of them is not.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use execblock::kernel::Pins;
+use execblock_bench::{
+    crowd::{Crowd, Member},
+    runtime::{Runtime, container, pod},
+};
+use libtest_mimic::Failed;
+use nri::proto::Container;
+
+use crate::execblock;
+
+/// Runtimes wait two seconds; this machine may be busy with others.
+const LIMIT: Duration = Duration::from_mins(1);
+const DENY: [(&str, &str); 1] = [("execblock/deny", "whoami")];
+
+/// A daemon that is told of these.
+fn daemon(containers: &[Container]) -> Result<Runtime, Failed> {
+    let plugin = |socket: &Path| {
+        let mut command = execblock();
+        command.arg("nri").arg("--socket").arg(socket);
+        command.stderr(Stdio::null());
+        command
+    };
+    let daemon = Runtime::start(plugin, LIMIT).map_err(|error| format!("{error:#}"))?;
+    let pods = (0..containers.len()).map(pod).collect();
+    let told = daemon.synchronize(pods, containers.to_vec());
+    told.map_err(|error| format!("{error:#}"))?;
+    Ok(daemon)
+}
+
+fn bound() -> Result<usize, Failed> {
+    Ok(Pins::default().open()?.containers()?.len())
+}
+
+/// Whether the program runs in its cgroup.
+fn runs(member: &Member, program: &str) -> Result<bool, Failed> {
+    let procs = member.dir().join("cgroup.procs");
+    let mut command = Command::new(program);
+    // SAFETY: only opens and writes a file.
+    unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
+    match command.output() {
+        Ok(output) => Ok(output.status.success()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unloaded(test: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    let result = test();
+    execblock().arg("unload").output()?;
+    result
+}
+
+/// Containers whose processes exist, so many among those that are told of.
+const ANNOTATED: usize = 300;
+const ALL: usize = 10_000;
+
+pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
+    unloaded(|| {
+        let crowd = Crowd::new("execblock-test-crowd", ANNOTATED + 1)
+            .map_err(|error| format!("{error:#}"))?;
+        let (other, annotated) = crowd.members().split_last().ok_or("nobody")?;
+        let every = ALL / ANNOTATED;
+        let mut annotated = annotated.iter();
+        let containers: Vec<Container> = (0..ALL)
+            .map(|number| match number % every {
+                0 if annotated.len() > 0 => {
+                    annotated.next().map_or_else(Container::default, |member| {
+                        container(number, member, &DENY)
+                    })
+                }
+                _ => container(number, other, &[]),
+            })
+            .collect();
+        let daemon = daemon(&containers)?;
+        ensure!(bound()? == ANNOTATED, "{} are bound", bound()?);
+        let (last, first) = (&crowd.members()[ANNOTATED - 1], &crowd.members()[0]);
+        ensure!(!runs(first, "whoami")? && !runs(last, "whoami")?, "it ran");
+        ensure!(runs(other, "whoami")?, "without annotation");
+        // Told the same again: no change, and those that it does not know stay.
+        let told = daemon.synchronize(Vec::new(), containers[..ALL / 2].to_vec());
+        told.map_err(|error| format!("{error:#}"))?;
+        ensure!(bound()? == ANNOTATED, "{} are bound then", bound()?);
+        Ok(())
+    })
+}
+
+/// Two that both bind what starts, as with the service and a pre-installed plugin, or with two
+/// runtimes on one machine. What one does not know, it leaves alone.
+pub(crate) fn two_daemons_at_once() -> Result<(), Failed> {
+    unloaded(|| {
+        let mut crowd =
+            Crowd::new("execblock-test-two", 40).map_err(|error| format!("{error:#}"))?;
+        let mut daemons = [daemon(&[])?, daemon(&[])?];
+        let containers: Vec<Container> = (0..)
+            .zip(crowd.members())
+            .map(|(number, member)| container(number, member, &DENY))
+            .collect();
+        let mut each = |what: fn(&Runtime, usize, &Container) -> anyhow::Result<()>| {
+            thread::scope(|scope| {
+                let threads = daemons.each_mut().map(|daemon| {
+                    let containers = &containers;
+                    scope.spawn(move || {
+                        let mut all = (0..).zip(containers);
+                        all.try_for_each(|(number, container)| what(daemon, number, container))
+                    })
+                });
+                threads.into_iter().try_for_each(|thread| {
+                    let ended = thread.join().map_err(|_panic| "it panicked")?;
+                    ended.map_err(|error| Failed::from(format!("{error:#}")))
+                })
+            })
+        };
+        each(|daemon, number, container| daemon.start_container(&pod(number), container))?;
+        ensure!(bound()? == 40, "{} are bound", bound()?);
+        for member in crowd.members() {
+            ensure!(!runs(member, "whoami")?, "it ran in {}", member.path());
+        }
+        // A third comes, and its runtime knows none of these.
+        drop(daemon(&[])?);
+        ensure!(bound()? == 40, "{} are bound then", bound()?);
+        crowd.members_mut().iter_mut().for_each(Member::end);
+        each(|daemon, number, container| daemon.remove_container(&pod(number), container))?;
+        ensure!(bound()? == 0, "{} are left", bound()?);
+        Ok(())
+    })
+}

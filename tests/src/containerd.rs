@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::Signal;
 
 use crate::background::Background;
@@ -99,6 +100,55 @@ pub(crate) fn configure() -> Result<()> {
         config(&SYSTEM, major) + &runtime_class(major, WRAPPER),
     )
     .context(CONFIG)
+}
+
+const OLDER: &str = "/run/older";
+const PROGRAMS: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "ctr"];
+
+/// Puts the containerd of the release before in the place of the userland's own. What that one
+/// keeps is deleted: an older one does not read it.
+pub(crate) fn downgrade() -> Result<()> {
+    if DAEMON.pid().is_some() {
+        let (client, _) = ensure()?;
+        for pod in client.pods()? {
+            client.remove_pod(&pod)?;
+        }
+    }
+    stop()?;
+    for dir in [format!("{STATE}/containerd"), SYSTEM.run.to_owned()] {
+        if Path::new(&dir).exists() {
+            fs::remove_dir_all(&dir).context(dir)?;
+        }
+    }
+    fs::create_dir_all(OLDER)?;
+    let flags = MountFlags::RDONLY;
+    mount(disk("older")?, OLDER, "ext4", flags, None).context("the disk of the older")?;
+    for program in PROGRAMS {
+        let from = format!("{OLDER}/usr/bin/{program}");
+        mount_bind(&from, format!("/usr/bin/{program}")).context(from)?;
+    }
+    Ok(())
+}
+
+/// Ends [`downgrade`]. The shims of running containers go on as the program that they were
+/// started as.
+pub(crate) fn upgrade() -> Result<()> {
+    for program in PROGRAMS {
+        unmount(format!("/usr/bin/{program}"), UnmountFlags::DETACH)?;
+    }
+    Ok(unmount(OLDER, UnmountFlags::DETACH)?)
+}
+
+/// The disk of that serial number.
+fn disk(serial: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let said = fs::read_to_string(entry.path().join("serial"));
+        if said.is_ok_and(|said| said.trim() == serial) {
+            return Ok(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    bail!("no disk has the serial number {serial}")
 }
 
 /// Waits until it answers, and has the image in its store.

@@ -158,6 +158,11 @@ impl Machine {
         matches!(self.release(), "trixie" | "forky" | "sid")
     }
 
+    /// Whether the userland of the release before is there too, as a disk.
+    pub(crate) fn has_older(&self) -> bool {
+        self.userland == "forky"
+    }
+
     /// The machine on which all cases of a release's engines run: one for each release, and those
     /// with systemd.
     pub(crate) fn tests_engines(&self) -> bool {

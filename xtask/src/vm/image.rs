@@ -13,6 +13,7 @@ use crate::host;
 pub(crate) const ROOT: &str = "root";
 pub(crate) const PAYLOAD: &str = "payload";
 pub(crate) const MODULES: &str = "modules";
+pub(crate) const OLDER: &str = "older";
 
 /// Where the guest finds the payload, and in it the program that becomes PID 1.
 const INIT: &str = r#"#!/bin/busybox sh

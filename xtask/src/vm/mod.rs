@@ -386,8 +386,13 @@ fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
 struct Parts {
     kernel: Fetched,
     root: PathBuf,
+    older: Option<PathBuf>,
     busybox: PathBuf,
 }
+
+/// The userland whose machine has that of the release before as well.
+const UPGRADED: &str = "forky";
+const UPGRADED_FROM: &str = "trixie";
 
 fn prepare(cache: &Cache, pair: Pair) -> Result<Result<Parts, String>> {
     let kernel = match pair.kernel.fetch(cache)? {
@@ -395,9 +400,13 @@ fn prepare(cache: &Cache, pair: Pair) -> Result<Result<Parts, String>> {
         Err(reason) => return Ok(Err(reason)),
     };
     let root = pair.userland.fetch(cache)?;
+    let older = (pair.userland.name == UPGRADED)
+        .then(|| userland::by_name(UPGRADED_FROM)?.fetch(cache))
+        .transpose()?;
     Ok(Ok(Parts {
         kernel,
         root,
+        older,
         busybox: cache.busybox()?,
     }))
 }
@@ -458,6 +467,7 @@ fn boot(
             root: &parts.root,
             payload: &payload.image(),
             modules: parts.kernel.module_disk.as_deref(),
+            older: parts.older.as_deref(),
             scratch: scratch.path(),
             counting: selection.counting,
         };

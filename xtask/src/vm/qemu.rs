@@ -32,6 +32,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) root: &'a Path,
     pub(crate) payload: &'a Path,
     pub(crate) modules: Option<&'a Path>,
+    /// The userland of the release before, to take programs from.
+    pub(crate) older: Option<&'a Path>,
     /// A folder for what the guest writes to its root.
     pub(crate) scratch: &'a Path,
     /// Its clock counts instructions, one a nanosecond.
@@ -127,6 +129,15 @@ fn command(machine: &Machine<'_>) -> Command {
     command.arg("-append").arg(&machine.command_line);
     disk(&mut command, image::ROOT, machine.root, "snapshot=on");
     disk(&mut command, image::PAYLOAD, machine.payload, "readonly=on");
+    if let Some(older) = machine.older {
+        // Another machine may boot from it.
+        disk(
+            &mut command,
+            image::OLDER,
+            older,
+            "readonly=on,file.locking=off",
+        );
+    }
     if let Some(modules) = machine.modules {
         disk(&mut command, image::MODULES, modules, "readonly=on");
     }

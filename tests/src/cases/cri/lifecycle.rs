@@ -8,8 +8,16 @@ use crate::cases::Case;
 use crate::containerd;
 use crate::execblock::{self, PLUGIN};
 use crate::process::{self, LogFile};
+use crate::protocol;
 
 const DENY: &[(&str, &str)] = &[("execblock/deny", "whoami")];
+
+/// Where the machine has a containerd of the release before.
+pub(super) fn of_upgrade() -> Vec<Case> {
+    vec![Case::slow("cri/containerd-upgraded", |_| {
+        containerd_upgraded()
+    })]
+}
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -127,6 +135,25 @@ fn plugin_finds_running() -> Result<()> {
 /// The plugin connects to the new containerd by itself.
 fn containerd_restarted() -> Result<()> {
     restart(containerd::stop)
+}
+
+/// Containers of the release before live on under the new one.
+fn containerd_upgraded() -> Result<()> {
+    let new = containerd::version()?;
+    PLUGIN.stop(Signal::TERM)?;
+    containerd::downgrade()?;
+    let old = containerd::version()?;
+    protocol::note(format_args!("containerd {old} is upgraded to {new}"));
+    ensure!(old != new, "both are {new}");
+    let upgraded = restart(|| {
+        containerd::stop()?;
+        containerd::upgrade()
+    });
+    if containerd::version()? != new {
+        containerd::stop()?;
+        containerd::upgrade()?;
+    }
+    upgraded
 }
 
 fn containerd_killed() -> Result<()> {

@@ -48,6 +48,9 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(lifecycle::cases());
         cases.extend(lists::of_runtime());
     }
+    if machine.has_older() {
+        cases.extend(lifecycle::of_upgrade());
+    }
     if all {
         cases.extend(inject::cases());
         cases.extend(refusal::cases());

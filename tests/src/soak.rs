@@ -17,6 +17,7 @@ use crate::{containerd, execblock, process, protocol};
 const PODS: usize = 8;
 /// Containers that try the denied program without a pause.
 const FLOODERS: usize = 50;
+const PARENT: &str = "execblock-soak";
 const LIMIT: Duration = Duration::from_mins(5);
 /// How often the daemon is looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -27,12 +28,24 @@ const FLOODS: &str = "while :; do /usr/bin/whoami; done";
 
 pub(crate) fn run(program: &str, containers: usize, seconds: u64) -> Result<()> {
     protocol::without_log();
-    let private = Private::start("execblock-soak", program)?;
+    let private = Private::start(PARENT, program)?;
     let result = soak(&private, containers, Duration::from_secs(seconds));
     if result.is_err() {
         say(&private.plugin_log()?);
     }
+    drop(private);
+    remove_cgroups();
     result
+}
+
+/// The pods' parent, in each hierarchy: their runtime leaves it.
+fn remove_cgroups() {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+    let below = hierarchies.flatten().map(|entry| entry.path());
+    for hierarchy in below.chain(["/sys/fs/cgroup".into()]) {
+        // Not there, or not empty.
+        let _removed = fs::remove_dir(hierarchy.join(PARENT));
+    }
 }
 
 fn soak(private: &Private, containers: usize, churn: Duration) -> Result<()> {
@@ -249,7 +262,7 @@ impl Pod {
                 format!("whoami,program-{number}"),
             )]),
             linux: Some(LinuxPod {
-                cgroup_parent: "/execblock-soak".to_owned(),
+                cgroup_parent: format!("/{PARENT}"),
                 security_context: Some(PodSecurity::on_host_network(false)),
             }),
         };

@@ -10,6 +10,7 @@ mod installed;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod logging;
+mod memory;
 mod metrics;
 mod nri;
 mod service;

@@ -19,6 +19,7 @@ use crate::{
     daemon::{Daemon, Event},
     events,
     logging::{self, Format},
+    memory,
     metrics::{Answers, Kernel, Metrics, Pinned, Server},
     nri::Plugin,
     service,
@@ -69,6 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ..Options::default()
         })
         .map_err(setup_failure)?;
+    memory::give_back();
     log::info!("mechanism {}", loaded.mechanism());
     if let Loaded::Replaced { containers, .. } = loaded {
         log::info!("replaced what an older version had loaded, {containers} containers bound");

@@ -29,17 +29,90 @@ enum What {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// What the daemon adds to a container's start, and its memory, by bound containers
+    Bind {
+        /// Measurements of each kind
+        #[arg(long, default_value_t = 300)]
+        runs: usize,
+        /// Containers that are bound before
+        #[arg(long, default_value = "0,1000,10000")]
+        bound: String,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
-    let What::Hooks { runs } = arguments.what;
     if !host::is_root() {
         bail!("binding needs root: run it as root");
     }
     if !host::has_own_mounts() {
         return host::in_own_mounts(env::args_os().skip(1));
     }
-    hooks(runs).map(|()| true)
+    match &arguments.what {
+        What::Hooks { runs } => hooks(*runs)?,
+        What::Bind { runs, bound } => bind(*runs, bound)?,
+    }
+    Ok(true)
+}
+
+/// See `bench/src/bind.rs`.
+fn bind(runs: usize, bound: &str) -> Result<()> {
+    let programs = build()?;
+    let mut bench = Command::new(programs.join("execblock-bench"));
+    bench.arg("bind").arg(programs.join("execblock"));
+    bench.args(["--runs", &runs.to_string(), "--bound", bound]);
+    // What it does meanwhile is seen.
+    bench.stderr(Stdio::inherit());
+    let found = bench.output().context("execblock-bench")?;
+    if !found.status.success() {
+        bail!("execblock-bench: {}", found.status);
+    }
+    let mut found: Value = serde_json::from_slice(&found.stdout)?;
+    found["kernel"] = kernel()?.into();
+    let bare = &found["bare"];
+    println!(
+        "{:>8} {:>18} {:>18} {:>18}",
+        "", "not annotated", "bound", "unbound"
+    );
+    println!(
+        "µs, median / p99; a plugin that does nothing: {}",
+        times(bare)
+    );
+    for row in found["rows"].as_array().into_iter().flatten() {
+        let [plain, bind, unbind] = ["unannotated", "bind", "unbind"].map(|name| times(&row[name]));
+        println!("{:>8} {plain:>18} {bind:>18} {unbind:>18}", row["bound"]);
+    }
+    println!(
+        "{:>8} {:>10} {:>10} {:>12}   daemon, KiB resident; ms",
+        "", "empty", "full", "synchronize"
+    );
+    for row in found["rows"].as_array().into_iter().flatten() {
+        let memory = &row["resident_kib"];
+        println!(
+            "{:>8} {:>10} {:>10} {:>12}",
+            row["bound"], memory["empty"], memory["bound"], row["synchronize_ms"]
+        );
+    }
+    write("bind", &found)
+}
+
+fn times(of: &Value) -> String {
+    let one = |name: &str| of[name].as_f64().unwrap_or_default();
+    format!("{:.0} / {:.0}", one("median"), one("p99"))
+}
+
+fn kernel() -> Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(release.trim().to_owned())
+}
+
+/// For programs.
+fn write(name: &str, result: &Value) -> Result<()> {
+    let folder = host::target_directory()?.join("bench");
+    fs::create_dir_all(&folder)?;
+    let file = folder.join(name).with_extension("json");
+    fs::write(&file, format!("{result:#}\n")).with_context(|| file.display().to_string())?;
+    println!("{}", file.display());
+    Ok(())
 }
 
 /// Durations of one kind.
@@ -96,7 +169,14 @@ fn hooks(runs: usize) -> Result<()> {
 }
 
 fn build() -> Result<PathBuf> {
-    let packages = ["-p", "execblock-cli", "-p", "execblock-hooks"];
+    let packages = [
+        "-p",
+        "execblock-cli",
+        "-p",
+        "execblock-hooks",
+        "-p",
+        "execblock-bench",
+    ];
     let mut cargo = host::cargo();
     let cargo = cargo.args(["build", "--release", "--bins"]).args(packages);
     host::run(cargo.current_dir(host::checkout()))?;
@@ -116,14 +196,10 @@ fn report(all: &[Series], runs: usize) -> Result<()> {
             "name": series.name, "median_us": median, "p99_us": p99, "added_us": added,
         }));
     }
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let result = json!({ "runs": runs, "kernel": kernel.trim(), "rows": rows });
-    let folder = host::target_directory()?.join("bench");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join("hooks.json");
-    fs::write(&file, format!("{result:#}\n")).with_context(|| file.display().to_string())?;
-    println!("{}", file.display());
-    Ok(())
+    write(
+        "hooks",
+        &json!({ "runs": runs, "kernel": kernel()?, "rows": rows }),
+    )
 }
 
 /// Starts the command, gives it its input and waits for its end.

@@ -166,6 +166,10 @@ impl Engine {
     /// With the daemon registered and the programs loaded.
     fn with_plugin() -> Result<Self> {
         let (client, is_new) = containerd::ensure()?;
+        if PLUGIN.pid().is_none() {
+            // It takes what is loaded, whatever the case before wanted.
+            execblock::loaded(Machine::this()?.kernel.preferred())?;
+        }
         execblock::plugin_running(is_new)?;
         Self::new(client)
     }

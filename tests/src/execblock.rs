@@ -48,6 +48,14 @@ pub(crate) fn loaded(mechanism: Mechanism) -> Result<()> {
     fs::write(LOADED, mechanism.name()).context("remember the mechanism")
 }
 
+/// Has no pins of another mechanism that a case before this one wanted.
+pub(crate) fn not_loaded_but(mechanism: Mechanism) -> Result<()> {
+    match fs::read_to_string(LOADED) {
+        Ok(known) if known != mechanism.name() => unloaded(),
+        _ => Ok(()),
+    }
+}
+
 /// Has no pins. Cases that change pins call it first and last.
 pub(crate) fn unloaded() -> Result<()> {
     if Path::new(LOADED).exists() {

@@ -105,6 +105,9 @@ pub(crate) const ONCE: &[(&str, (Kernel, &str))] = &[
     ("docker/refuses", (Kernel::V7_3, "forky")),
 ];
 
+/// Of the machines with Linux 6.12 the one without `bpf` among its LSMs has these.
+const OF_NOLSM: [&str; 2] = ["fmod_ret/", "signal/"];
+
 /// Ends the name of a userland that systemd boots.
 const SYSTEMD: &str = "-systemd";
 
@@ -181,9 +184,11 @@ impl Machine {
 
     /// Whether a case runs here: where cases are asked for by name, all do.
     pub(crate) fn keeps(&self, case: &str) -> bool {
-        let machines = ONCE.iter().find(|(name, _)| *name == case);
-        !self.filter.is_empty()
-            || machines.is_none_or(|(_, machine)| *machine == (self.kernel, self.userland.as_str()))
+        let once = ONCE.iter().find(|(name, _)| *name == case);
+        let here = (self.kernel, self.userland.as_str());
+        let repeats = matches!(self.kernel, Kernel::V6_12 | Kernel::Override)
+            && OF_NOLSM.iter().any(|group| case.starts_with(group));
+        !self.filter.is_empty() || !repeats && once.is_none_or(|(_, machine)| *machine == here)
     }
 
     /// Several substrings may be given, split by commas.

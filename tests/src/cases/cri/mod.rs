@@ -168,7 +168,7 @@ impl Engine {
         let (client, is_new) = containerd::ensure()?;
         if PLUGIN.pid().is_none() {
             // It takes what is loaded, whatever the case before wanted.
-            execblock::loaded(Machine::this()?.kernel.preferred())?;
+            execblock::not_loaded_but(Machine::this()?.kernel.preferred())?;
         }
         execblock::plugin_running(is_new)?;
         Self::new(client)

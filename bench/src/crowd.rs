@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use execblock::cgroup::Hierarchy;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// A cgroup and its process.
@@ -102,7 +103,7 @@ impl Crowd {
     /// No cgroup v2 is mounted, or the kernel has no more processes.
     pub fn new(name: &str, count: usize) -> Result<Self> {
         let path = format!("/{name}");
-        let dir = hierarchy()?.join(name);
+        let dir = Hierarchy::find()?.mount().join(name);
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         let mut crowd = Self {
             members: Vec::new(),
@@ -155,20 +156,4 @@ impl Drop for Crowd {
         self.members.clear();
         let _removed = fs::remove_dir(&self.place);
     }
-}
-
-/// Where cgroup v2 is mounted.
-///
-/// # Errors
-///
-/// Nowhere.
-pub fn hierarchy() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let mut mounts = mounts.lines().map(|line| line.split(' '));
-    mounts
-        .find_map(|mut fields| {
-            let at = fields.nth(1)?;
-            (fields.next()? == "cgroup2").then(|| at.into())
-        })
-        .context("no cgroup2 mount")
 }

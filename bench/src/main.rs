@@ -3,6 +3,7 @@
 
 mod bare;
 mod bind;
+mod hooks;
 mod series;
 
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::hooks::Programs;
 
 /// Measures execblock on this machine's kernel
 #[derive(Debug, Parser)]
@@ -29,6 +32,20 @@ enum What {
         bound: Vec<usize>,
         /// Measurements at each
         #[arg(long, default_value_t = 300)]
+        runs: usize,
+    },
+    /// What hook and wrapper add to a container's start
+    Hooks {
+        /// The folder of the programs
+        programs: PathBuf,
+        /// Needed for the wrapper
+        #[arg(long)]
+        runc: Option<PathBuf>,
+        /// A static `BusyBox`, needed for the wrapper
+        #[arg(long)]
+        busybox: Option<PathBuf>,
+        /// Measurements of each kind
+        #[arg(long, default_value_t = 200)]
         runs: usize,
     },
     /// A plugin that does nothing, to compare with
@@ -55,6 +72,19 @@ fn run(what: &What) -> Result<()> {
             bound,
             runs,
         } => bind::measure(execblock, bound, *runs)?,
+        What::Hooks {
+            programs,
+            runc,
+            busybox,
+            runs,
+        } => {
+            let programs = Programs {
+                ours: programs,
+                runc: runc.as_deref(),
+                busybox: busybox.as_deref(),
+            };
+            hooks::measure(&programs, *runs)?
+        }
         What::Bare { socket } => return bare::run(socket),
     };
     #[expect(clippy::print_stdout, reason = "the result")]

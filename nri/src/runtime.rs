@@ -79,8 +79,8 @@ impl Peer {
         })
     }
 
-    /// Configures it; the events that it subscribes to, as [`Events::bits`](crate::Events::bits) numbers
-    /// them.
+    /// Configures it; the events that it subscribes to, as
+    /// [`Events::bits`](crate::Events::bits) numbers them.
     ///
     /// # Errors
     ///

@@ -226,13 +226,17 @@ impl Daemon {
         self.collect();
         self.unprotected.keep(known);
         let containers = self.records.values();
-        let before: HashSet<String> = containers
+        let mut all: HashSet<String> = containers
             .map(|record| record.owner.container.clone())
             .collect();
         let (mut late, mut unprotected) = (0, 0);
         for start in starts {
-            let bound = before.contains(&start.owner.container);
+            let bound = all.contains(&start.owner.container);
             let result = self.bind(start);
+            if let Ok(Some(_)) = result {
+                // It may be named twice.
+                all.insert(start.owner.container.clone());
+            }
             if bound || result.is_ok() {
                 self.unprotected.remove(&start.owner.container);
             } else {

@@ -3,10 +3,12 @@
 
 /// Gives what was freed back to the system. The GNU allocator keeps it else; others do this by
 /// themselves.
+#[cfg(target_env = "gnu")]
 pub(crate) fn give_back() {
-    #[cfg(target_env = "gnu")]
     // SAFETY: only looks at free memory, under the allocator's own locks.
     let given = unsafe { libc::malloc_trim(0) };
-    #[cfg(target_env = "gnu")]
     log::debug!("memory {}given back", if given == 0 { "not " } else { "" });
 }
+
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back() {}

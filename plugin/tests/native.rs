@@ -44,6 +44,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use execblock::cgroup::Hierarchy;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn execblock() -> Command {
@@ -410,15 +411,8 @@ impl Running {
 
     /// With a process as `configure` makes it.
     fn with(name: &str, configure: impl FnOnce(&mut Command)) -> Result<Self, Failed> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mount = mounts
-            .lines()
-            .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-                [_, at, "cgroup2", ..] => Some(at.to_owned()),
-                _ => None,
-            });
         let path = format!("/execblock-test-{name}");
-        let dir = PathBuf::from(mount.ok_or("no cgroup2 mount")? + &path);
+        let dir = Hierarchy::find()?.mount().join(&path[1..]);
         fs::create_dir_all(&dir)?;
         let mut command = Command::new("sleep");
         command.arg("1000");
@@ -449,15 +443,20 @@ impl Place {
 
     /// Whether the program runs in it.
     fn runs(&self, program: &str) -> Result<bool, Failed> {
-        let mut command = Command::new(program);
-        command.stdout(Stdio::piped());
-        match joining(&mut command, &self.dir).output() {
-            Ok(output) if output.status.success() => Ok(true),
-            Ok(output) if output.status.signal() == Some(9) => Ok(false),
-            Ok(output) => Err(format!("{program}: {:?}", output.status).into()),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        runs_in(&self.dir, program)
+    }
+}
+
+/// Whether the program runs in the cgroup of that directory.
+fn runs_in(dir: &Path, program: &str) -> Result<bool, Failed> {
+    let mut command = Command::new(program);
+    command.stdout(Stdio::piped());
+    match joining(&mut command, dir).output() {
+        Ok(output) if output.status.success() => Ok(true),
+        Ok(output) if output.status.signal() == Some(9) => Ok(false),
+        Ok(output) => Err(format!("{program}: {:?}", output.status).into()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -70,6 +70,15 @@ impl Kernel {
         }
     }
 
+    /// Where what takes its time is tried under a mechanism, once for each.
+    pub(crate) fn is_usual_for(self, mechanism: Mechanism) -> bool {
+        self == match mechanism {
+            Mechanism::Lsm => Self::V6_12,
+            Mechanism::FmodRet | Mechanism::Signal => Self::NoLsm,
+            Mechanism::Kprobe => Self::Override,
+        }
+    }
+
     pub(crate) fn has_x32(self) -> bool {
         self == Self::Override
     }
@@ -105,7 +114,8 @@ pub(crate) const ONCE: &[(&str, (Kernel, &str))] = &[
     ("docker/refuses", (Kernel::V7_3, "forky")),
 ];
 
-/// Of the machines with Linux 6.12 the one without `bpf` among its LSMs has these.
+/// What the usual machine leaves to the one that boots the same kernel without `bpf` among its
+/// LSMs.
 const OF_NOLSM: [&str; 2] = ["fmod_ret/", "signal/"];
 
 /// Ends the name of a userland that systemd boots.
@@ -186,8 +196,8 @@ impl Machine {
     pub(crate) fn keeps(&self, case: &str) -> bool {
         let once = ONCE.iter().find(|(name, _)| *name == case);
         let here = (self.kernel, self.userland.as_str());
-        let repeats = matches!(self.kernel, Kernel::V6_12 | Kernel::Override)
-            && OF_NOLSM.iter().any(|group| case.starts_with(group));
+        let repeats =
+            self.kernel == Kernel::V6_12 && OF_NOLSM.iter().any(|group| case.starts_with(group));
         !self.filter.is_empty() || !repeats && once.is_none_or(|(_, machine)| *machine == here)
     }
 

@@ -1,13 +1,7 @@
 //! The daemon with many containers, and two daemons with the same: their cgroups and processes
 //! are real, the runtime that tells of them is not.
 
-use std::{
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{path::Path, thread, time::Duration};
 
 use execblock::kernel::Pins;
 use execblock_bench::{
@@ -17,7 +11,7 @@ use execblock_bench::{
 use libtest_mimic::Failed;
 use nri::proto::Container;
 
-use crate::execblock;
+use crate::{execblock, runs_in};
 
 /// Runtimes wait two seconds; this machine may be busy with others.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -28,13 +22,14 @@ fn daemon(containers: &[Container]) -> Result<Runtime, Failed> {
     let plugin = |socket: &Path| {
         let mut command = execblock();
         command.arg("nri").arg("--socket").arg(socket);
-        command.stderr(Stdio::null());
+        // What is bound is said for each.
+        command.env("EXECBLOCK_LOG", "error");
         command
     };
-    let daemon = Runtime::start(plugin, LIMIT).map_err(|error| format!("{error:#}"))?;
+    let daemon = Runtime::start(plugin, LIMIT).map_err(failed)?;
     let pods = (0..containers.len()).map(pod).collect();
     let told = daemon.synchronize(pods, containers.to_vec());
-    told.map_err(|error| format!("{error:#}"))?;
+    told.map_err(failed)?;
     Ok(daemon)
 }
 
@@ -44,15 +39,12 @@ fn bound() -> Result<usize, Failed> {
 
 /// Whether the program runs in its cgroup.
 fn runs(member: &Member, program: &str) -> Result<bool, Failed> {
-    let procs = member.dir().join("cgroup.procs");
-    let mut command = Command::new(program);
-    // SAFETY: only opens and writes a file.
-    unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
-    match command.output() {
-        Ok(output) => Ok(output.status.success()),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    runs_in(member.dir(), program)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: anyhow::Error) -> Failed {
+    format!("{error:#}").into()
 }
 
 fn unloaded(test: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
@@ -68,19 +60,17 @@ const ALL: usize = 10_000;
 
 pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
     unloaded(|| {
-        let crowd = Crowd::new("execblock-test-crowd", ANNOTATED + 1)
-            .map_err(|error| format!("{error:#}"))?;
+        let crowd = Crowd::new("execblock-test-crowd", ANNOTATED + 1).map_err(failed)?;
         let (other, annotated) = crowd.members().split_last().ok_or("nobody")?;
         let every = ALL / ANNOTATED;
         let mut annotated = annotated.iter();
         let containers: Vec<Container> = (0..ALL)
-            .map(|number| match number % every {
-                0 if annotated.len() > 0 => {
-                    annotated.next().map_or_else(Container::default, |member| {
-                        container(number, member, &DENY)
-                    })
+            .map(|number| {
+                let next = (number % every == 0).then(|| annotated.next());
+                match next.flatten() {
+                    Some(member) => container(number, member, &DENY),
+                    None => container(number, other, &[]),
                 }
-                _ => container(number, other, &[]),
             })
             .collect();
         let daemon = daemon(&containers)?;
@@ -90,7 +80,7 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
         ensure!(runs(other, "whoami")?, "without annotation");
         // Told the same again: no change, and those that it does not know stay.
         let told = daemon.synchronize(Vec::new(), containers[..ALL / 2].to_vec());
-        told.map_err(|error| format!("{error:#}"))?;
+        told.map_err(failed)?;
         ensure!(bound()? == ANNOTATED, "{} are bound then", bound()?);
         Ok(())
     })
@@ -100,8 +90,7 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
 /// runtimes on one machine. What one does not know, it leaves alone.
 pub(crate) fn two_daemons_at_once() -> Result<(), Failed> {
     unloaded(|| {
-        let mut crowd =
-            Crowd::new("execblock-test-two", 40).map_err(|error| format!("{error:#}"))?;
+        let mut crowd = Crowd::new("execblock-test-two", 40).map_err(failed)?;
         let mut daemons = [daemon(&[])?, daemon(&[])?];
         let containers: Vec<Container> = (0..)
             .zip(crowd.members())
@@ -118,7 +107,7 @@ pub(crate) fn two_daemons_at_once() -> Result<(), Failed> {
                 });
                 threads.into_iter().try_for_each(|thread| {
                     let ended = thread.join().map_err(|_panic| "it panicked")?;
-                    ended.map_err(|error| Failed::from(format!("{error:#}")))
+                    ended.map_err(failed)
                 })
             })
         };

@@ -167,7 +167,7 @@ fn in_kernel(_: Kernel, mechanism: Mechanism) -> bool {
 
 /// What takes its time: once for each mechanism.
 fn large(kernel: Kernel, mechanism: Mechanism) -> bool {
-    kernel == Kernel::V6_12 || mechanism == Mechanism::Kprobe
+    kernel.is_usual_for(mechanism)
 }
 
 fn with_x32(kernel: Kernel, _: Mechanism) -> bool {

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_mins(4);
 
 /// Once for each mechanism, and everywhere where it is asked for.
 pub(super) fn cases(machine: &Machine, mechanism: Mechanism) -> Option<Case> {
-    let here = machine.runs_all() || mechanism == Mechanism::Kprobe;
+    let here = machine.kernel.is_usual_for(mechanism) || !machine.filter.is_empty();
     here.then(|| {
         Case::slow(format!("{}/storm", mechanism.name()), move |machine| {
             storm(machine, mechanism)

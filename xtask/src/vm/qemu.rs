@@ -130,13 +130,7 @@ fn command(machine: &Machine<'_>) -> Command {
     disk(&mut command, image::ROOT, machine.root, "snapshot=on");
     disk(&mut command, image::PAYLOAD, machine.payload, "readonly=on");
     if let Some(older) = machine.older {
-        // Another machine may boot from it.
-        disk(
-            &mut command,
-            image::OLDER,
-            older,
-            "readonly=on,file.locking=off",
-        );
+        disk(&mut command, image::OLDER, older, "readonly=on");
     }
     if let Some(modules) = machine.modules {
         disk(&mut command, image::MODULES, modules, "readonly=on");

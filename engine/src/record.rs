@@ -309,6 +309,22 @@ impl Records {
         }
     }
 
+    /// The same, where it is most likely this container's: found without a look at all.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there and can't be understood.
+    pub fn of_cgroup_of(
+        &self,
+        container: &str,
+        cgroup: u64,
+    ) -> Result<Option<Record>, RecordError> {
+        match self.read(container, cgroup)? {
+            Some(record) => Ok(Some(record)),
+            None => self.of_cgroup(cgroup),
+        }
+    }
+
     /// Puts one away; nothing where there is none. Reports of what the container did
     /// last still find it, for [`KEPT`].
     ///

@@ -143,6 +143,11 @@ fn two_containers_of_one_id_have_a_record_each() {
     assert_eq!(records.of_container("a.b").unwrap().len(), 2);
     assert_eq!(records.of_cgroup(78).unwrap(), Some(other.clone()));
     assert_eq!(records.of_cgroup(7).unwrap(), None);
+    // By the name that it may have, and whosever it is.
+    for name in [other.owner.container.as_str(), "another"] {
+        let found = records.of_cgroup_of(name, 78).unwrap();
+        assert_eq!(found, Some(other.clone()), "{name}");
+    }
     records.remove(&other).unwrap();
     assert_eq!(records.of_container("a.b").unwrap(), [record("a.b")]);
 }

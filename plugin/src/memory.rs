@@ -1,5 +1,5 @@
-//! What loading takes, for a daemon that lives on: the kernel's types and the programs are
-//! 20 MB for a moment.
+//! What is much for a moment, for a daemon that lives on: the kernel's types and the programs
+//! when it loads, and what a runtime tells of all that runs.
 
 /// Gives what was freed back to the system. The GNU allocator keeps it else; others do this by
 /// themselves.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     daemon::{self, Event, Start},
     inject::{self, Injection},
+    memory,
     metrics::{Metrics, Request},
     service,
 };
@@ -156,7 +157,7 @@ impl nri::Plugin for Plugin {
         containers: Vec<Container>,
     ) -> HandlerResult {
         let counted = self.metrics.begin(Request::Synchronize);
-        let pods: HashMap<&str, &PodSandbox> =
+        let by_id: HashMap<&str, &PodSandbox> =
             pods.iter().map(|pod| (pod.id.as_str(), pod)).collect();
         let none = PodSandbox::default();
         let running = |container: &&Container| {
@@ -168,7 +169,7 @@ impl nri::Plugin for Plugin {
             .iter()
             .filter(running)
             .filter_map(|container| {
-                let pod = pods.get(container.pod_sandbox_id.as_str());
+                let pod = by_id.get(container.pod_sandbox_id.as_str());
                 self.start(pod.copied().unwrap_or(&none), container)
             })
             .collect();
@@ -182,6 +183,9 @@ impl nri::Plugin for Plugin {
             reply,
         };
         let answer = self.ask(event).await;
+        // Of a large node it is a hundred megabytes, once.
+        drop(pods);
+        memory::give_back();
         Ok(counted.end(answer)?)
     }
 

@@ -92,7 +92,10 @@ fn bind(runs: usize, bound: &str) -> Result<()> {
     );
     for row in rows(&found) {
         let [plain, bind, unbind] = ["unannotated", "bind", "unbind"].map(|name| times(&row[name]));
-        println!("{:>8} {plain:>18} {bind:>18} {unbind:>18}", row["bound"]);
+        println!(
+            "{:>8} {plain:>18} {bind:>18} {unbind:>18}",
+            number(&row["bound"])
+        );
     }
     println!("the daemon's memory, KiB resident, and milliseconds of a restart");
     println!(
@@ -103,11 +106,11 @@ fn bind(runs: usize, bound: &str) -> Result<()> {
         let memory = &row["resident_kib"];
         println!(
             "{:>8} {:>18} {:>18} {:>18} {:>18}",
-            row["bound"],
-            memory["empty"],
-            memory["bound"],
-            memory["restarted"],
-            row["synchronize_ms"]
+            number(&row["bound"]),
+            number(&memory["empty"]),
+            number(&memory["bound"]),
+            number(&memory["restarted"]),
+            number(&row["synchronize_ms"])
         );
     }
     write("bind", &found)
@@ -128,6 +131,11 @@ fn measured(bench: &mut Command) -> Result<Value> {
 
 fn rows(found: &Value) -> impl Iterator<Item = &Value> {
     found["rows"].as_array().into_iter().flatten()
+}
+
+/// A value itself is not padded.
+fn number(of: &Value) -> String {
+    of.to_string()
 }
 
 fn times(of: &Value) -> String {

@@ -181,7 +181,7 @@ impl Binder {
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
         // The same container, bound again, or its cgroup by its path.
-        let before = held.records.of_cgroup(cgroup.id)?;
+        let before = held.records.of_cgroup_of(&owner.container, cgroup.id)?;
         let orders = match &before {
             Some(record) => record.orders()?,
             None => Orders::default(),

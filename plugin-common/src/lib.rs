@@ -22,14 +22,14 @@ pub use event::{
 pub use rule::{
     GLOB_MAX, GlobKey, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH, KIND_ALLOW_PREFIX,
     KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX,
-    KINDS_ALLOW, NAME_CAPACITY, RULE_DRIFT, RULE_FIRST, RULE_MOVED, RULE_UNLISTED, RULE_UNREADABLE,
-    RuleKey, RuleValue,
+    KINDS_ALLOW, NAME_CAPACITY, NAME_SHORT, RULE_DRIFT, RULE_FIRST, RULE_MOVED, RULE_UNLISTED, RULE_UNREADABLE,
+    RuleKey, RuleValue, ShortKey,
 };
 pub use stats::{Flow, Hit, HitKey, Stats};
 pub use tag::{Tag, Told};
 
 /// Version of everything in this crate; stands in [`Config::abi`].
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// Longest file name, in bytes without the NUL (`NAME_MAX` of the kernel).
 pub const NAME_MAX: usize = 255;
@@ -48,8 +48,12 @@ pub const LEVEL_MAX: u32 = 63;
 /// Containers that the map holds unless another capacity is asked for at load.
 pub const CONTAINERS_DEFAULT: u32 = 16_384;
 
-/// Entries of the rules map unless another capacity is asked for at load.
+/// Entries of the map `rules` unless another capacity is asked for at load.
 pub const RULES_DEFAULT: u32 = 65_536;
+
+/// Entries of the map `rules_long` unless another capacity is asked for at load: a
+/// quarter of the rules.
+pub const LONG_DEFAULT: u32 = RULES_DEFAULT / 4;
 
 /// Entries of the map `globs` unless another capacity is asked for at load: a
 /// quarter of the rules.
@@ -172,7 +176,7 @@ pub const CGROUP_ROOT: u64 = 1;
 mod pod {
     use super::{
         Build, Config, Container, Event, Flow, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue,
-        Stats, Tag,
+        ShortKey, Stats, Tag,
     };
 
     // SAFETY: each is repr(C), made of integers and arrays of integers alone,
@@ -188,6 +192,8 @@ mod pod {
     unsafe impl aya::Pod for Tag {}
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ShortKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleValue {}
     // SAFETY: as above.
@@ -211,6 +217,7 @@ const _LAYOUT: () = {
     assert!(size_of::<Config>() == 2 * 4 + 8 + 2 * 4);
     assert!(size_of::<Build>() == 32 + 4 * 4);
     assert!(size_of::<RuleKey>() == 4 * 4 + NAME_CAPACITY);
+    assert!(size_of::<ShortKey>() == 4 * 4 + NAME_SHORT);
     assert!(size_of::<GlobKey>() == 3 * 4 + GLOB_MAX);
     assert!(size_of::<RuleValue>() == 2 * 4 + 2 * 8);
     assert!(size_of::<HitKey>() == 8 + 2 * 4);

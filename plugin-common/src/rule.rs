@@ -1,6 +1,7 @@
-//! How rules stand in the map `rules`: as the edges of small automata, so that
-//! names and paths of any allowed length compare whole, by length and bytes,
-//! with a key of fixed size.
+//! How rules stand in the maps `rules` and `rules_long`: as the edges of small
+//! automata, so that names and paths of any allowed length compare whole, by length
+//! and bytes, with a key of fixed size. A key is hashed whole, so most edges have a
+//! short one: [`NAME_SHORT`] says which.
 //!
 //! A name is one edge. A path is read by components from the last one to the
 //! root, because that is how the kernel's tree is walked: `/usr/bin/id` is the
@@ -19,6 +20,9 @@ use crate::NAME_MAX;
 /// Bytes of [`RuleKey::name`]: the longest name and the NUL that the kernel's
 /// string reads add.
 pub const NAME_CAPACITY: usize = NAME_MAX + 1;
+
+/// Longest name of an edge in the map `rules`; longer ones are in `rules_long`.
+pub const NAME_SHORT: usize = 32;
 
 /// Denied: last component of the requested name, name of the resolved file,
 /// or applet.
@@ -66,8 +70,25 @@ pub const RULE_MOVED: u32 = 4;
 /// The least id that is made from a rule's text.
 pub const RULE_FIRST: u32 = 16;
 
-/// Key of the map `rules`. Aligned so that the kernel side can clear and compare
-/// it by words.
+/// Key of the map `rules`: a [`RuleKey`] whose name has at most [`NAME_SHORT`] bytes.
+/// Aligned so that the kernel side can clear it by words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ShortKey {
+    /// See [`RuleKey::node`].
+    pub node: u32,
+    /// Bytes used of `name`.
+    pub len: u32,
+    /// The policy that has the rule.
+    pub policy: u32,
+    /// One of the `KIND_…` constants.
+    pub kind: u32,
+    /// The name or piece, zero behind `len`.
+    pub name: [u8; NAME_SHORT],
+}
+
+/// Key of the map `rules_long`, and of an edge in user space. Aligned so that the
+/// kernel side can clear it by words.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RuleKey {
@@ -87,8 +108,7 @@ pub struct RuleKey {
 /// before it (`LPM_DATA_SIZE_MAX` of kernel/bpf/lpm_trie.c is 256).
 pub const GLOB_MAX: usize = 248;
 
-/// Key of the map `globs`, a trie that finds the longest prefix. Begins like a
-/// [`RuleKey`] from `len` on, so that the kernel side needs no second buffer.
+/// Key of the map `globs`, a trie that finds the longest prefix.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GlobKey {
@@ -179,6 +199,47 @@ impl RuleKey {
     }
 }
 
+impl RuleKey {
+    /// The key of the map `rules`; `None` where the name is too long for it.
+    #[must_use]
+    pub fn short(&self) -> Option<ShortKey> {
+        let len = usize::try_from(self.len).ok()?;
+        if len > NAME_SHORT {
+            return None;
+        }
+        let mut name = [0; NAME_SHORT];
+        name.get_mut(..len)?.copy_from_slice(self.name.get(..len)?);
+        Some(ShortKey {
+            node: self.node,
+            len: self.len,
+            policy: self.policy,
+            kind: self.kind,
+            name,
+        })
+    }
+}
+
+impl From<ShortKey> for RuleKey {
+    fn from(short: ShortKey) -> Self {
+        let mut name = [0; NAME_CAPACITY];
+        let (head, _) = name.split_at_mut(NAME_SHORT);
+        head.copy_from_slice(&short.name);
+        Self {
+            node: short.node,
+            len: short.len,
+            policy: short.policy,
+            kind: short.kind,
+            name,
+        }
+    }
+}
+
+impl core::fmt::Debug for ShortKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        RuleKey::from(*self).fmt(f)
+    }
+}
+
 impl core::fmt::Debug for RuleKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
@@ -205,6 +266,15 @@ mod tests {
         );
         assert_eq!(&key.name[..6], b"whoami");
         assert!(key.name[6..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_name_that_is_short_enough_has_a_short_key() {
+        let of = |len| RuleKey::new(7, 3, KIND_PATH, &[b'a'; NAME_MAX][..len]).unwrap();
+        for len in [0, 1, NAME_SHORT] {
+            assert!(RuleKey::from(of(len).short().unwrap()) == of(len), "{len}");
+        }
+        assert!(of(NAME_SHORT + 1).short().is_none());
     }
 
     #[test]

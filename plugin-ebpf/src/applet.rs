@@ -2,13 +2,9 @@
 //! the dynamic loader is to run. Read from the new image's memory, where the
 //! kernel has just put it.
 
-use core::mem::MaybeUninit;
-
-use plugin_common::NAME_CAPACITY;
-
 use crate::{
     field,
-    lookup::{self, UNREADABLE, USER},
+    lookup::{self, UNREADABLE, UNREADABLE_STRING, USER},
 };
 
 /// [`find`]: the loader's arguments count too.
@@ -50,12 +46,8 @@ const PROGRAM_BEHIND: u64 = 16;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
-    let first_tail = lookup::tail(arguments, USER);
-    if first_tail == UNREADABLE {
-        return UNREADABLE_ARGUMENTS;
-    }
-    let first = scan(first_tail);
-    if first == UNREADABLE {
+    let first = lookup::base(arguments, USER);
+    if first == UNREADABLE_STRING {
         return UNREADABLE_ARGUMENTS;
     }
     let file = called(name, 0);
@@ -64,7 +56,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     }
     // Whatever file it is: a multi-call binary goes by its first argument, and the
     // loader does not.
-    let mut called = called(last(first_tail, first), USER);
+    let mut called = called(arguments + lookup::last(first), USER);
     if called != MULTI_CALL {
         called = OTHER;
         if file == THE_LOADER && argc & LOADER != 0 {
@@ -72,7 +64,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         }
     }
     let argc = argc as u32;
-    let mut argument = end(first_tail, first);
+    let mut argument = arguments + lookup::end(first);
     if argc > 1 && called != MULTI_CALL {
         // GNU's single binary takes it under any name that is none of its own.
         let option = option(argument);
@@ -89,10 +81,9 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         if index >= argc {
             return 0;
         }
-        let tail = lookup::tail(argument, USER);
-        let scanned = scan(tail);
+        let base = lookup::base(argument, USER);
         let option = option(argument);
-        if tail == UNREADABLE || scanned == UNREADABLE || option == UNREADABLE {
+        if base == UNREADABLE_STRING || option == UNREADABLE {
             return UNREADABLE_ARGUMENTS;
         }
         if called == MULTI_CALL {
@@ -100,7 +91,7 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
                 return argument + (option - PROGRAM_BEHIND);
             }
             // `busybox busybox whoami`
-            if self::called(last(tail, scanned), USER) != MULTI_CALL {
+            if self::called(argument + lookup::last(base), USER) != MULTI_CALL {
                 return argument;
             }
         } else if is_value {
@@ -110,34 +101,10 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
         } else {
             is_value = option == VALUE_NEXT;
         }
-        argument = end(tail, scanned);
+        argument += lookup::end(base);
         index += 1;
     }
     UNREADABLE_ARGUMENTS
-}
-
-/// Reads the tail of an argument: the offsets of its last component and, in the
-/// upper half, of what is behind its NUL; or [`UNREADABLE`], which no offset is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn scan(tail: u64) -> u64 {
-    let mut buffer = MaybeUninit::<[u8; NAME_CAPACITY]>::uninit();
-    // SAFETY: bytes of any content; each is written by a read before it is looked at.
-    let buffer = unsafe { buffer.assume_init_mut() };
-    match lookup::last_component(buffer, tail, USER) {
-        Some((last, end)) => (end - tail) << 32 | (last - tail),
-        None => UNREADABLE,
-    }
-}
-
-#[inline(always)]
-fn last(tail: u64, scanned: u64) -> u64 {
-    tail + (scanned & 0xffff_ffff)
-}
-
-#[inline(always)]
-fn end(tail: u64, scanned: u64) -> u64 {
-    tail + (scanned >> 32)
 }
 
 /// What a program is, by its name.

@@ -13,7 +13,8 @@ use crate::{
     container::{self, Found},
     drift,
     field::{self, Bprm, File, Mapping, Origin, Place, Task},
-    lookup::{self, ALLOW, ANY_LENGTH, LAST, UNREADABLE, USER},
+    lookup::{self, ALLOW, ANY_LENGTH, UNREADABLE, UNREADABLE_STRING, USER},
+    offsets::{LSM_SEES_ALL, constant},
     report::{self, AUDITED, Asked, BEHIND, Name, Report},
 };
 
@@ -70,7 +71,10 @@ pub fn image(bprm: &Bprm) -> bool {
     let mut case = Case::new(&found);
     let file = bprm.file();
     let interp = bprm.interp();
-    if !case.asked(bprm.filename(), 0)
+    if constant(&LSM_SEES_ALL) != 0 && container::mechanism() == MECHANISM_LSM {
+        // Each level was looked at, and here are the arguments.
+        case.applet(bprm, &file);
+    } else if !case.asked(bprm.filename(), 0)
         && !(interp != bprm.filename() && case.asked(interp, 0))
         && !case.file(&file)
         && !case.applet(bprm, &file)
@@ -237,11 +241,12 @@ impl<'a> Case<'a> {
     /// The rule for the last component of a string.
     #[inline(always)]
     fn last_rule(&self, address: u64, how: u64) -> u64 {
-        let tail = lookup::tail(address, how);
-        if tail == UNREADABLE {
+        let base = lookup::base(address, how);
+        if base == UNREADABLE_STRING {
             return UNREADABLE;
         }
-        lookup::name_rule(self.policy, self.kinds, tail, ANY_LENGTH, how | LAST)
+        let last = address + lookup::last(base);
+        lookup::name_rule(self.policy, self.kinds, last, how | ANY_LENGTH)
     }
 
     /// Whether the file is denied by its name or its path. Sets the name.
@@ -279,7 +284,7 @@ impl<'a> Case<'a> {
         if !self.has(NAMES) {
             return false;
         }
-        let rule = lookup::name_rule(self.policy, self.kinds, address, u64::from(len), 0);
+        let rule = lookup::name_rule(self.policy, self.kinds, address, u64::from(len) << 32);
         self.denies(rule, self.name)
     }
 
@@ -291,8 +296,7 @@ impl<'a> Case<'a> {
         };
         if self.has(1 << KIND_PATH) {
             let rule = lookup::path_rule(
-                self.policy,
-                u64::from(KIND_PATH),
+                lookup::of(self.policy, KIND_PATH),
                 place.dentry,
                 place.vfsmount,
             );
@@ -302,8 +306,7 @@ impl<'a> Case<'a> {
         }
         if self.has(1 << KIND_DIR) {
             let rule = lookup::dir_rule(
-                self.policy,
-                u64::from(KIND_DIR),
+                lookup::of(self.policy, KIND_DIR),
                 place.dentry,
                 place.vfsmount,
             );
@@ -394,8 +397,7 @@ impl<'a> Case<'a> {
             self.policy,
             self.kinds,
             address,
-            u64::from(len),
-            ALLOW,
+            u64::from(len) << 32 | ALLOW,
         ))
     }
 
@@ -412,15 +414,13 @@ impl<'a> Case<'a> {
         let (dentry, vfsmount) = (place.dentry, place.vfsmount);
         let path = self.has(1 << KIND_ALLOW_PATH)
             && is_rule(lookup::path_rule(
-                self.policy,
-                u64::from(KIND_ALLOW_PATH),
+                lookup::of(self.policy, KIND_ALLOW_PATH),
                 dentry,
                 vfsmount,
             ));
         path || self.has(1 << KIND_ALLOW_DIR)
             && is_rule(lookup::dir_rule(
-                self.policy,
-                u64::from(KIND_ALLOW_DIR),
+                lookup::of(self.policy, KIND_ALLOW_DIR),
                 dentry,
                 vfsmount,
             ))

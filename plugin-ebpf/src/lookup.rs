@@ -13,30 +13,34 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use plugin_common::{
     GLOB_MAX, GlobKey, KIND_ALLOW_NAME, KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX, KIND_NAME,
-    KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX, NAME_CAPACITY, NAME_MAX, PATH_COMPONENTS_MAX,
-    PATH_MAX, RULE_UNREADABLE, RuleKey, RuleValue,
+    KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX, NAME_CAPACITY, NAME_MAX, NAME_SHORT,
+    PATH_COMPONENTS_MAX, PATH_MAX, RULE_UNREADABLE, RuleKey, RuleValue, ShortKey,
 };
 
 use crate::{
     field::{self, Place, Step},
-    maps::{GLOBS, RULES},
+    maps::{GLOBS, RULES, RULES_LONG},
 };
 
 /// The answer where memory could not be read.
 pub const UNREADABLE: u64 = 1 << 32;
 
-/// The answer of [`component_rule`] where a name could not be read.
-const UNREADABLE_COMPONENT: u64 = u64::MAX;
+/// The answer of [`edge`] and [`base`] where memory could not be read.
+pub const UNREADABLE_STRING: u64 = u64::MAX;
 
-/// [`name_rule`]: the address is in the process's memory.
+/// The answer of [`short_edge`] for a string that is longer.
+const TOO_LONG: u64 = u64::MAX - 1;
+
+/// [`edge`], [`name_rule`], [`base`]: the address is in the process's memory.
 pub const USER: u64 = 1;
-/// [`name_rule`]: of a path, its last component; the address is [`tail`]'s.
-pub const LAST: u64 = 2;
 /// [`name_rule`]: asks the allow-list.
-pub const ALLOW: u64 = 4;
+pub const ALLOW: u64 = 2;
+/// [`edge`]: there is no string, and the edge reads none.
+const EMPTY: u64 = 4;
 
-/// Of [`name_rule`]: the length is not known before.
-pub const ANY_LENGTH: u64 = u64::MAX;
+/// The length is not known before; else the upper half of what [`name_rule`] and
+/// [`edge`] are told has it.
+pub const ANY_LENGTH: u64 = 0xffff_ffff << 32;
 
 /// Pieces of [`NAME_MAX`] bytes that the longest string given to exec has.
 const PIECES: u32 = (PATH_MAX as u32).div_ceil(NAME_MAX as u32);
@@ -52,48 +56,29 @@ const DEEP_STEPS: u64 = 64;
 /// The rule that names this: whole, by its beginning or by its end.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn name_rule(policy: u64, kinds: u64, address: u64, len: u64, how: u64) -> u64 {
-    let mut slot = MaybeUninit::uninit();
-    let key = empty_key(&mut slot);
-    key.policy = policy as u32;
-    let start = if how & LAST == 0 {
-        address
-    } else {
-        match last_component(&mut key.name, address, how) {
-            Some((start, _)) => start,
-            None => return UNREADABLE,
-        }
-    };
-    clear(key);
-    let Some(taken) = read(&mut key.name, start, how) else {
-        return UNREADABLE;
-    };
-    if len != ANY_LENGTH && u64::from(taken) != len {
-        // Changed under the reader, or longer than any rule.
-        return UNREADABLE;
-    }
+pub extern "C" fn name_rule(policy: u64, kinds: u64, address: u64, how: u64) -> u64 {
     let (exact, prefix, suffix) = if how & ALLOW == 0 {
         (KIND_NAME, KIND_PREFIX, KIND_SUFFIX)
     } else {
         (KIND_ALLOW_NAME, KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX)
     };
     if kinds & (1 << exact) != 0 {
-        let rule = or_none(edge(key, exact, 0, taken));
-        if rule != 0 {
-            return rule;
+        let found = edge(of(policy, exact), 0, address, how);
+        if found == UNREADABLE_STRING {
+            return UNREADABLE;
+        }
+        if rule(found) != 0 {
+            return rule(found);
         }
     }
     if kinds & (1 << prefix) != 0 {
-        let rule = or_none(glob(key, prefix, taken));
+        let rule = glob_rule(of(policy, prefix), address, how);
         if rule != 0 {
             return rule;
         }
     }
     if kinds & (1 << suffix) != 0 {
-        if backwards(key, start, taken, how).is_none() {
-            return UNREADABLE;
-        }
-        return or_none(glob(key, suffix, taken));
+        return glob_rule(of(policy, suffix), address, how);
     }
     0
 }
@@ -102,26 +87,19 @@ pub extern "C" fn name_rule(policy: u64, kinds: u64, address: u64, len: u64, how
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
-    let mut slot = MaybeUninit::uninit();
-    let key = empty_key(&mut slot);
-    key.policy = policy as u32;
     let mut piece = address;
     let mut node = 0;
     let mut pieces = 0;
     while pieces < PIECES {
-        clear(key);
-        let Some(len) = read(&mut key.name, piece, how) else {
+        let of = of(policy, KIND_REQUESTED);
+        let found = edge(of, node, piece, how | ANY_LENGTH);
+        if found == UNREADABLE_STRING {
             return UNREADABLE;
-        };
-        let Some(found) = edge(key, KIND_REQUESTED, node, len) else {
-            return 0;
-        };
-        if len < NAME_MAX as u32 {
-            return in_force(found);
         }
-        node = found.next;
+        // Only an edge of a whole piece leads on.
+        node = next(found);
         if node == 0 {
-            return 0;
+            return rule(found);
         }
         piece += NAME_MAX as u64;
         pieces += 1;
@@ -129,7 +107,7 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
     0
 }
 
-/// The rule of `kind` for a file's path, read from the file to the root of the
+/// The rule for a file's path, read from the file to the root of the
 /// mount namespace: a chroot changes nothing. Ends with the first component that
 /// no rule has.
 ///
@@ -138,7 +116,7 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
 /// up.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -> u64 {
+pub extern "C" fn path_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
     let mut place = Place { dentry, vfsmount };
     // 0 is where an automaton starts, and what an edge that leads nowhere says;
     // only the former goes on.
@@ -155,8 +133,8 @@ pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) 
                 if !goes_on {
                     return 0;
                 }
-                found = component_rule(policy, kind, next(found), place.dentry);
-                if found == UNREADABLE_COMPONENT {
+                found = component(of, next(found), place.dentry);
+                if found == UNREADABLE_STRING {
                     return UNREADABLE;
                 }
                 if found == 0 {
@@ -170,15 +148,15 @@ pub extern "C" fn path_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) 
     u64::from(RULE_UNREADABLE)
 }
 
-/// The rule of `kind` for a directory above a file, read from the root down.
+/// The rule for a directory above a file, read from the root down.
 ///
 /// [`RULE_UNREADABLE`] where the file lies too deep to tell: whoever may write
 /// below a directory could go deeper than anybody looks.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn dir_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -> u64 {
+pub extern "C" fn dir_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
     // The root itself is a component without a name.
-    let root = rule(component_rule(policy, kind, 0, 0));
+    let root = rule(edge(of, 0, 0, EMPTY));
     if root != 0 {
         return root;
     }
@@ -197,8 +175,8 @@ pub extern "C" fn dir_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -
         if above == 0 {
             return UNREADABLE;
         }
-        let found = component_rule(policy, kind, node, above);
-        if found == UNREADABLE_COMPONENT {
+        let found = component(of, node, above);
+        if found == UNREADABLE_STRING {
             return UNREADABLE;
         }
         node = next(found);
@@ -210,43 +188,169 @@ pub extern "C" fn dir_rule(policy: u64, kind: u64, dentry: u64, vfsmount: u64) -
     0
 }
 
-/// Follows the edge from `node` that reads the name of a dentry, or no name where
-/// there is none: the rule that is complete with it and, in the upper half, the
-/// node that it leads to. 0 where there is no edge, or [`UNREADABLE_COMPONENT`].
+/// First argument of most questions: the policy, and the kind of rule asked for in the
+/// upper half. One number, since each has a place on the small stack.
+#[inline(always)]
+pub fn of(policy: u64, kind: u32) -> u64 {
+    policy | u64::from(kind) << 32
+}
+
+/// Follows the edge from `node` that reads the name of a dentry. As [`edge`].
+#[inline(always)]
+fn component(of: u64, node: u64, dentry: u64) -> u64 {
+    // Of a place only the name is asked for.
+    let place = Place {
+        dentry,
+        vfsmount: 0,
+    };
+    match place.name() {
+        Some(address) => edge(of, node, address, ANY_LENGTH),
+        None => UNREADABLE_STRING,
+    }
+}
+
+/// Follows the edge from `node` that reads a string: the rule that is complete with
+/// it and, in the upper half, the node that it leads to. 0 where there is no edge, or
+/// [`UNREADABLE_STRING`], also where the string has not the length that it should.
+#[inline(always)]
+fn edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
+    let found = short_edge(of, node, address, how);
+    if found == TOO_LONG {
+        // Not called from there: the stack of both would be one.
+        return long_edge(of, node, address, how);
+    }
+    found
+}
+
+/// As [`edge`]; [`TOO_LONG`] for a string that is longer than [`NAME_SHORT`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn component_rule(policy: u64, kind: u64, node: u64, dentry: u64) -> u64 {
-    let mut slot = MaybeUninit::uninit();
-    let key = empty_key(&mut slot);
-    key.policy = policy as u32;
+pub extern "C" fn short_edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
+    let mut slot = MaybeUninit::<Short>::uninit();
+    // SAFETY: integers of any content; each is written before the kernel looks at it.
+    let short = unsafe { slot.assume_init_mut() };
+    clear(&mut short.name);
     let mut len = 0;
-    if dentry != 0 {
-        // Of a place only the name is asked for.
-        let place = Place {
-            dentry,
-            vfsmount: 0,
-        };
-        let Some(address) = place.name() else {
-            return UNREADABLE_COMPONENT;
-        };
-        let Some(taken) = field::kernel_string(&mut key.name, address) else {
-            return UNREADABLE_COMPONENT;
+    if how & EMPTY == 0 {
+        let Some(taken) = read(&mut short.name, address, how) else {
+            return UNREADABLE_STRING;
         };
         len = taken;
+        if len > NAME_SHORT as u32 {
+            return TOO_LONG;
+        }
+        if is_other_length(len, how) {
+            return UNREADABLE_STRING;
+        }
     }
-    match edge(key, kind as u32, node as u32, len) {
-        Some(found) => u64::from(found.next) << 32 | in_force(found),
+    short.policy = of as u32;
+    short.kind = (of >> 32) as u32;
+    short.node = node as u32;
+    short.len = len;
+    let key: *const Short = short;
+    // SAFETY: it begins as a key of the map does. The entry may be replaced or deleted
+    // meanwhile; its memory stays while the program runs, and each value of it is a
+    // valid RuleValue.
+    answer(unsafe { RULES.get(&*key.cast::<ShortKey>()) })
+}
+
+/// As [`edge`], for a string that is longer than [`NAME_SHORT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn long_edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
+    let mut slot = MaybeUninit::<RuleKey>::uninit();
+    // SAFETY: as in `edge`.
+    let key = unsafe { slot.assume_init_mut() };
+    clear(&mut key.name);
+    let Some(len) = read(&mut key.name, address, how) else {
+        return UNREADABLE_STRING;
+    };
+    if is_other_length(len, how) {
+        return UNREADABLE_STRING;
+    }
+    key.policy = of as u32;
+    key.kind = (of >> 32) as u32;
+    key.node = node as u32;
+    key.len = len;
+    // SAFETY: as in `edge`.
+    answer(unsafe { RULES_LONG.get(&*key) })
+}
+
+/// Whether the string is not as long as it should be: changed under the reader, or
+/// longer than any rule.
+#[inline(always)]
+fn is_other_length(len: u32, how: u64) -> bool {
+    how & ANY_LENGTH != ANY_LENGTH && u64::from(len) != how >> 32
+}
+
+/// A [`ShortKey`] with room behind its name, so that a longer one is seen.
+#[repr(C, align(8))]
+struct Short {
+    node: u32,
+    len: u32,
+    policy: u32,
+    kind: u32,
+    name: [u8; NAME_SHORT + 8],
+}
+
+#[inline(always)]
+fn answer(found: Option<&RuleValue>) -> u64 {
+    match found {
+        Some(value) => u64::from(value.next) << 32 | in_force(value),
         None => 0,
     }
 }
 
-/// The rule in an answer of [`component_rule`].
+/// The rule of `kind` with the longest text that a name begins with, or ends with.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn glob_rule(of: u64, address: u64, how: u64) -> u64 {
+    let mut slot = MaybeUninit::<Glob>::uninit();
+    // SAFETY: as in `edge`.
+    let key = unsafe { slot.assume_init_mut() };
+    let Some(len) = read(&mut key.name, address, how) else {
+        return UNREADABLE;
+    };
+    if is_other_length(len, how) {
+        return UNREADABLE;
+    }
+    let kind = (of >> 32) as u32;
+    if (kind == KIND_SUFFIX || kind == KIND_ALLOW_SUFFIX)
+        && backwards(&mut key.name, address, len, how).is_none()
+    {
+        return UNREADABLE;
+    }
+    let counted = if len > GLOB_MAX as u32 {
+        GLOB_MAX as u32
+    } else {
+        len
+    };
+    key.policy = of as u32;
+    key.kind = (of >> 32) as u32;
+    key.bits = GlobKey::BITS_BEFORE_NAME + 8 * counted;
+    let key: *const Glob = key;
+    match GLOBS.longest(key.cast()) {
+        Some(value) => in_force(value),
+        None => 0,
+    }
+}
+
+/// A [`GlobKey`] with room for any name; what is behind its bits is not compared.
+#[repr(C)]
+struct Glob {
+    bits: u32,
+    policy: u32,
+    kind: u32,
+    name: [u8; NAME_CAPACITY],
+}
+
+/// The rule in an answer of [`edge`].
 #[inline(always)]
 fn rule(found: u64) -> u64 {
     found & 0xffff_ffff
 }
 
-/// The node in an answer of [`component_rule`].
+/// The node in an answer of [`edge`].
 #[inline(always)]
 fn next(found: u64) -> u64 {
     found >> 32
@@ -300,7 +404,7 @@ pub extern "C" fn ancestor(dentry: u64, vfsmount: u64, components: u64) -> u64 {
 }
 
 #[inline(always)]
-fn read(to: &mut [u8; NAME_CAPACITY], address: u64, how: u64) -> Option<u32> {
+fn read<const N: usize>(to: &mut [u8; N], address: u64, how: u64) -> Option<u32> {
     if how & USER == 0 {
         field::kernel_string(to, address)
     } else {
@@ -308,41 +412,40 @@ fn read(to: &mut [u8; NAME_CAPACITY], address: u64, how: u64) -> Option<u32> {
     }
 }
 
-/// Where the last [`NAME_MAX`] bytes of a string begin, or the string itself where
-/// it has no more; [`UNREADABLE`] also where it is longer than any path.
+/// Where a string's last component begins, counted from its start, and in the upper
+/// half what is behind its NUL; [`UNREADABLE_STRING`] also where it is longer than any
+/// path.
 ///
-/// A component that a rule can name lies within them, so only these are searched
-/// for a slash.
+/// A component that a rule can name lies within the last [`NAME_MAX`] bytes, so only
+/// these are searched for a slash.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tail(start: u64, how: u64) -> u64 {
+pub extern "C" fn base(start: u64, how: u64) -> u64 {
     let mut buffer = MaybeUninit::<[u8; NAME_CAPACITY]>::uninit();
-    // SAFETY: bytes of any content, which nobody looks at.
+    // SAFETY: bytes of any content; each is written by a read before it is looked at.
     let buffer = unsafe { buffer.assume_init_mut() };
-    let mut tail = start;
-    let mut piece = 0;
-    while piece < PIECES {
-        // The first piece is read from its beginning, the others where they begin.
-        let offset = if piece == 0 { 0 } else { NAME_MAX as u64 };
-        let Some(len) = read(buffer, tail + offset, how) else {
-            return UNREADABLE;
-        };
-        if piece != 0 {
+    let Some(mut len) = read(buffer, start, how) else {
+        return UNREADABLE_STRING;
+    };
+    let mut tail = 0;
+    let mut pieces = 1;
+    if len == NAME_MAX as u32 {
+        while len == NAME_MAX as u32 && pieces < PIECES {
+            let Some(more) = read(buffer, start + tail + NAME_MAX as u64, how) else {
+                return UNREADABLE_STRING;
+            };
+            len = more;
             tail += u64::from(len);
+            pieces += 1;
         }
-        if len < NAME_MAX as u32 {
-            return tail;
+        if len == NAME_MAX as u32 {
+            return UNREADABLE_STRING;
         }
-        piece += 1;
+        match read(buffer, start + tail, how) {
+            Some(last) => len = last,
+            None => return UNREADABLE_STRING,
+        }
     }
-    UNREADABLE
-}
-
-/// Where the last component begins of a string that [`tail`] found, and what is
-/// behind the string's NUL.
-#[inline(always)]
-pub fn last_component(buffer: &mut [u8; NAME_CAPACITY], tail: u64, how: u64) -> Option<(u64, u64)> {
-    let len = read(buffer, tail, how)?;
     let mut last = tail;
     let mut index = 0;
     while index < NAME_MAX {
@@ -355,7 +458,19 @@ pub fn last_component(buffer: &mut [u8; NAME_CAPACITY], tail: u64, how: u64) -> 
         }
         index += 1;
     }
-    Some((last, tail + u64::from(len) + 1))
+    (tail + u64::from(len) + 1) << 32 | last
+}
+
+/// The start of the last component in an answer of [`base`].
+#[inline(always)]
+pub fn last(base: u64) -> u64 {
+    base & 0xffff_ffff
+}
+
+/// What is behind the NUL, in an answer of [`base`].
+#[inline(always)]
+pub fn end(base: u64) -> u64 {
+    base >> 32
 }
 
 /// The rule that is complete with an edge, if it holds now; else 0. Asks for the
@@ -370,50 +485,14 @@ fn in_force(value: &RuleValue) -> u64 {
     }
 }
 
-/// The rule that is complete with what was found.
-#[inline(always)]
-fn or_none(found: Option<&RuleValue>) -> u64 {
-    match found {
-        Some(value) => in_force(value),
-        None => 0,
-    }
-}
-
-/// Follows one edge.
-#[inline(always)]
-fn edge(key: &mut RuleKey, kind: u32, node: u32, len: u32) -> Option<&'static RuleValue> {
-    key.kind = kind;
-    key.node = node;
-    key.len = len;
-    // SAFETY: the entry may be replaced or deleted meanwhile; its memory stays
-    // while the program runs, and each value of it is a valid RuleValue.
-    unsafe { RULES.get(&*key) }
-}
-
-/// The longest glob that the name begins with.
-#[inline(always)]
-fn glob(key: &mut RuleKey, kind: u32, len: u32) -> Option<&'static RuleValue> {
-    let counted = if len > GLOB_MAX as u32 {
-        GLOB_MAX as u32
-    } else {
-        len
-    };
-    key.kind = kind;
-    // The length's place is where the trie's key has its bits.
-    key.len = GlobKey::BITS_BEFORE_NAME + 8 * counted;
-    let from: *const u32 = &raw const key.len;
-    GLOBS.longest(from.cast())
-}
-
 /// Reads a name again, its last byte first. To turn it around in place would be
 /// writes at places that the verifier of Linux 6.1 can't follow.
 #[inline(always)]
-fn backwards(key: &mut RuleKey, start: u64, len: u32, how: u64) -> Option<()> {
-    clear(key);
+fn backwards(to: &mut [u8; NAME_CAPACITY], start: u64, len: u32, how: u64) -> Option<()> {
     let mut index = 0;
     while index < GLOB_MAX as u32 && index < len {
         let byte = start + u64::from(len - 1 - index);
-        key.name[index as usize] = if how & USER == 0 {
+        to[index as usize] = if how & USER == 0 {
             field::kernel_byte(byte)?
         } else {
             field::user_byte(byte)?
@@ -423,25 +502,12 @@ fn backwards(key: &mut RuleKey, start: u64, len: u32, how: u64) -> Option<()> {
     Some(())
 }
 
-/// Makes a key of zeros in place and by words: an ordinary value would become a
-/// copy on the small stack, or a call of a function that goes byte by byte.
+/// The key compares whole, so nothing may be left behind the name.
 #[inline(always)]
-fn empty_key(slot: &mut MaybeUninit<RuleKey>) -> &mut RuleKey {
-    let words: *mut u64 = slot.as_mut_ptr().cast();
-    for index in 0..size_of::<RuleKey>() / size_of::<u64>() {
-        // SAFETY: within the key, aligned as it is.
-        unsafe { words.add(index).write_volatile(0) };
-    }
-    // SAFETY: every byte was written; it is made of integers.
-    unsafe { slot.assume_init_mut() }
-}
-
-/// The key compares whole, so nothing may be left of the name before.
-#[inline(always)]
-fn clear(key: &mut RuleKey) {
-    let words: *mut u64 = key.name.as_mut_ptr().cast();
-    for index in 0..NAME_CAPACITY / size_of::<u64>() {
-        // SAFETY: within the array, aligned as the key is. Volatile, so that it
+fn clear<const N: usize>(name: &mut [u8; N]) {
+    let words: *mut u64 = name.as_mut_ptr().cast();
+    for index in 0..N / size_of::<u64>() {
+        // SAFETY: within the array, aligned as the keys are. Volatile, so that it
         // does not become a call of a function that goes byte by byte.
         unsafe { words.add(index).write_volatile(0) };
     }

@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use plugin_common::{
     Build, CONTAINERS_DEFAULT, Config, Container, EVENTS_BYTES, Event, Flow, GLOBS_DEFAULT,
-    GlobKey, HITS_DEFAULT, Hit, HitKey, Policy, RULES_DEFAULT, RuleKey, RuleValue, Stats,
-    TOLD_DEFAULT, Tag, Told,
+    GlobKey, HITS_DEFAULT, Hit, HitKey, LONG_DEFAULT, Policy, RULES_DEFAULT, RuleKey, RuleValue,
+    ShortKey, Stats, TOLD_DEFAULT, Tag, Told,
 };
 
 use crate::field::Task;
@@ -25,9 +25,14 @@ const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 pub static CONTAINERS: HashMap<u64, Container, { CONTAINERS_DEFAULT as usize }, ON_DEMAND> =
     HashMap::new();
 
-/// Edges of the policies' automata.
+/// Edges of the policies' automata with a short name.
 #[btf_map(name = "rules")]
-pub static RULES: HashMap<RuleKey, RuleValue, { RULES_DEFAULT as usize }, ON_DEMAND> =
+pub static RULES: HashMap<ShortKey, RuleValue, { RULES_DEFAULT as usize }, ON_DEMAND> =
+    HashMap::new();
+
+/// The others.
+#[btf_map(name = "rules_long")]
+pub static RULES_LONG: HashMap<RuleKey, RuleValue, { LONG_DEFAULT as usize }, ON_DEMAND> =
     HashMap::new();
 
 /// Policy id → digest and state. The programs don't read it; it lives here so
@@ -109,8 +114,7 @@ macro_rules! definition {
 }
 
 definition!(
-    /// A trie that finds the longest prefix. aya's own has its key in two parts,
-    /// and ours lies in a [`RuleKey`].
+    /// A trie that finds the longest prefix. aya's own has its key in two parts.
     Globs<const MAX>, BPF_MAP_TYPE_LPM_TRIE, MAX, GlobKey, RuleValue
 );
 

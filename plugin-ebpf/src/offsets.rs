@@ -104,6 +104,9 @@ constants! {
     /// 1 where the kernel has `bpf_task_pt_regs` (Linux 5.15) and its registers are
     /// x86-64's.
     HAS_REGISTERS = 0;
+    /// 1 where the kernel runs an LSM program for each exec, also for one that comes while
+    /// the program is held up on that CPU.
+    LSM_SEES_ALL = 0;
     /// `pid_namespace.ns.inum`
     PID_NS_INUM = 0;
     /// `css_set.dfl_cgrp`

@@ -360,7 +360,7 @@ fn with_foreign_abi() -> Result<(), Failed> {
             output.status
         );
         ensure!(
-            err.contains("ABI version 99, expected 5: a newer execblock made them"),
+            err.contains("ABI version 99, expected 6: a newer execblock made them"),
             "{arguments:?}: {err}"
         );
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{HashMap, lpm_trie::LpmTrie};
-use plugin_common::{Config, Flow, GlobKey, Hit, HitKey, RuleKey, RuleValue};
+use aya::maps::HashMap;
+use plugin_common::{Config, Flow, Hit, HitKey};
 
-use super::maps::{FLOWS, GLOBS, GlobText, HITS, MapError, Maps, RULES, from_glob_key, other};
+use super::maps::{FLOWS, HITS, MapError, Maps, other};
 
 impl Maps {
     /// Takes over what holds: policies with their entries, the levels, and then the
@@ -74,24 +74,6 @@ impl Maps {
             )?;
         }
         Ok(())
-    }
-
-    /// All entries of all policies.
-    fn rules(&self) -> Result<Vec<(RuleKey, RuleValue)>, MapError> {
-        let rules: HashMap<_, RuleKey, RuleValue> =
-            HashMap::try_from(&self.rules).map_err(other(RULES))?;
-        rules.iter().collect::<Result<_, _>>().map_err(other(RULES))
-    }
-
-    /// All names with a `*` of all policies.
-    fn globs(&self) -> Result<Vec<(GlobKey, RuleValue)>, MapError> {
-        let globs: LpmTrie<_, GlobText, RuleValue> =
-            LpmTrie::try_from(&self.globs).map_err(other(GLOBS))?;
-        let globs = globs.iter().map(|entry| {
-            let (key, value) = entry.map_err(other(GLOBS))?;
-            Ok((from_glob_key(&key), value))
-        });
-        globs.collect()
     }
 
     /// Sets what a rule did in a cgroup. The programs count meanwhile.

@@ -5,11 +5,12 @@ use aya::{
     Pod,
     maps::{HashMap, Map, MapError as AyaError, lpm_trie::LpmTrie},
 };
-use plugin_common::{Container, Flow, Hit, HitKey, Policy, RuleKey, RuleValue};
+use plugin_common::{Container, Flow, Hit, HitKey, Policy, RuleKey, RuleValue, ShortKey};
 
 use super::{
     Capacity,
-    maps::{CONTAINERS, FLOWS, GLOBS, GlobText, HITS, MapError, Maps, POLICIES, RULES, other},
+    maps::{CONTAINERS, FLOWS, GLOBS, HITS, MapError, Maps, POLICIES, RULES, RULES_LONG, other},
+    rules::GlobText,
 };
 
 /// How full a map is.
@@ -34,7 +35,8 @@ impl Maps {
                 FLOWS => hashed::<u64, Flow>(data),
                 HITS => hashed::<HitKey, Hit>(data),
                 POLICIES => hashed::<u32, Policy>(data),
-                RULES => hashed::<RuleKey, RuleValue>(data),
+                RULES => hashed::<ShortKey, RuleValue>(data),
+                RULES_LONG => hashed::<RuleKey, RuleValue>(data),
                 GLOBS => globs(data),
                 _ => continue,
             };

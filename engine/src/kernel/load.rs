@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use plugin_common::{Build, CONTAINERS_DEFAULT, GLOBS_DEFAULT, HITS_DEFAULT, RULES_DEFAULT};
+use plugin_common::{
+    Build, CONTAINERS_DEFAULT, GLOBS_DEFAULT, HITS_DEFAULT, LONG_DEFAULT, RULES_DEFAULT,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -94,6 +96,7 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
     };
     constants.extend([("TASK_EXEC_WORD", word), ("TASK_EXEC_BIT", bit)]);
     constants.push(("HAS_REGISTERS", i64::from(has_registers())));
+    constants.push(("LSM_SEES_ALL", i64::from(lsm_sees_all())));
     for (constant, structure) in SIZES {
         constants.push((constant, layout.size(structure)?));
     }
@@ -103,13 +106,25 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
 /// Whether programs may ask for the registers of a process, and they are those
 /// that `field/registers.rs` knows.
 fn has_registers() -> bool {
-    const SINCE: (u32, u32) = (5, 15);
+    cfg!(target_arch = "x86_64") && is_since((5, 15))
+}
+
+/// Whether no exec passes by an LSM program that is held up on its CPU: Linux 6.2 lost
+/// that guard, and some of 6.1, of which it is not known (`bpf_prog_check_recur` in
+/// include/linux/bpf_verifier.h).
+fn lsm_sees_all() -> bool {
+    is_since((6, 2))
+}
+
+/// Whether this kernel is that version or a newer one.
+fn is_since(version: (u32, u32)) -> bool {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next()?.parse::<u32>().ok();
-    let version = number().zip(number());
-    cfg!(target_arch = "x86_64") && version.is_some_and(|version| version >= SINCE)
+    number()
+        .zip(number())
+        .is_some_and(|running| running >= version)
 }
 
 /// How much the maps hold.
@@ -117,7 +132,8 @@ fn has_registers() -> bool {
 pub struct Capacity {
     /// Containers, and policies.
     pub containers: u32,
-    /// Entries of the rules map: one a name, a few a path.
+    /// Entries of the map `rules`: one a name, a few a path. Names of more than 32 bytes
+    /// have a quarter of it beside, and so have those with a `*`.
     pub rules: u32,
 }
 
@@ -208,6 +224,10 @@ impl Programs {
             .map_max_entries("containers", capacity.containers)
             .map_max_entries("policies", capacity.containers)
             .map_max_entries("rules", capacity.rules)
+            .map_max_entries(
+                "rules_long",
+                capacity.rules.div_ceil(RULES_DEFAULT / LONG_DEFAULT),
+            )
             .map_max_entries(
                 "globs",
                 capacity.rules.div_ceil(RULES_DEFAULT / GLOBS_DEFAULT),

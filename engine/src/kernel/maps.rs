@@ -12,12 +12,10 @@ use aya::{
     Ebpf,
     maps::{
         Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, PerCpuValues, RingBuf,
-        lpm_trie::{Key, LpmTrie},
     },
 };
 use plugin_common::{
-    Build, Config, Container, Flow, GLOB_MAX, GlobKey, Hit, HitKey, Policy, RuleKey, RuleValue,
-    Stats,
+    Build, Config, Container, Flow, Hit, HitKey, Policy, Stats,
 };
 
 use super::chain;
@@ -46,6 +44,7 @@ pub enum MapError {
 
 pub(super) const CONTAINERS: &str = "containers";
 pub(super) const RULES: &str = "rules";
+pub(super) const RULES_LONG: &str = "rules_long";
 pub(super) const GLOBS: &str = "globs";
 pub(super) const POLICIES: &str = "policies";
 const CONFIG: &str = "config";
@@ -60,6 +59,7 @@ pub(super) const TAGS: &str = "tags";
 pub struct Maps {
     pub(super) containers: Map,
     pub(super) rules: Map,
+    pub(super) rules_long: Map,
     pub(super) globs: Map,
     pub(super) policies: Map,
     pub(super) config: Map,
@@ -97,6 +97,7 @@ impl Maps {
         Ok(Self {
             containers: take(CONTAINERS)?,
             rules: take(RULES)?,
+            rules_long: take(RULES_LONG)?,
             globs: take(GLOBS)?,
             policies: take(POLICIES)?,
             config: take(CONFIG)?,
@@ -115,6 +116,7 @@ impl Maps {
         Ok(Self {
             containers: Map::HashMap(open(CONTAINERS)?),
             rules: Map::HashMap(open(RULES)?),
+            rules_long: Map::HashMap(open(RULES_LONG)?),
             globs: Map::LpmTrie(open(GLOBS)?),
             policies: Map::HashMap(open(POLICIES)?),
             config: Map::Array(open(CONFIG)?),
@@ -136,10 +138,11 @@ impl Maps {
     }
 
     /// The maps with their names, for pinning.
-    pub(super) fn all(&self) -> [(&'static str, &Map); 11] {
+    pub(super) fn all(&self) -> [(&'static str, &Map); 12] {
         [
             (CONTAINERS, &self.containers),
             (RULES, &self.rules),
+            (RULES_LONG, &self.rules_long),
             (GLOBS, &self.globs),
             (POLICIES, &self.policies),
             (CONFIG, &self.config),
@@ -214,56 +217,6 @@ impl Maps {
             .iter()
             .collect::<Result<_, _>>()
             .map_err(other(POLICIES))
-    }
-
-    /// Sets an entry of a policy.
-    pub fn set_rule(&mut self, key: RuleKey, value: RuleValue) -> Result<(), MapError> {
-        self.rules_map_mut()?
-            .insert(key, value, 0)
-            .map_err(other(RULES))
-    }
-
-    /// Forgets an entry; nothing where it was not known.
-    pub fn remove_rule(&mut self, key: &RuleKey) -> Result<(), MapError> {
-        found(RULES, self.rules_map_mut()?.remove(key)).map(drop)
-    }
-
-    /// Keys of all entries of all policies.
-    pub fn rule_keys(&self) -> Result<Vec<RuleKey>, MapError> {
-        let rules: HashMap<_, RuleKey, RuleValue> =
-            HashMap::try_from(&self.rules).map_err(other(RULES))?;
-        rules.keys().collect::<Result<_, _>>().map_err(other(RULES))
-    }
-
-    /// Sets a name with a `*` of a policy.
-    pub fn set_glob(&mut self, key: &GlobKey, value: RuleValue) -> Result<(), MapError> {
-        let mut globs: LpmTrie<_, GlobText, RuleValue> =
-            LpmTrie::try_from(&mut self.globs).map_err(other(GLOBS))?;
-        globs
-            .insert(&glob_key(key), value, 0)
-            .map_err(|error| match other(GLOBS)(error) {
-                // ENOSPC: more than max_entries (trie_update_elem).
-                MapError::Other { source, .. } if is_errno(&source, libc::ENOSPC) => {
-                    MapError::Full(GLOBS)
-                }
-                error => error,
-            })
-    }
-
-    /// Forgets one; nothing where it was not known.
-    pub fn remove_glob(&mut self, key: &GlobKey) -> Result<(), MapError> {
-        let mut globs: LpmTrie<_, GlobText, RuleValue> =
-            LpmTrie::try_from(&mut self.globs).map_err(other(GLOBS))?;
-        found(GLOBS, globs.remove(&glob_key(key))).map(drop)
-    }
-
-    /// Keys of all names with a `*` of all policies.
-    pub fn glob_keys(&self) -> Result<Vec<GlobKey>, MapError> {
-        let globs: LpmTrie<_, GlobText, RuleValue> =
-            LpmTrie::try_from(&self.globs).map_err(other(GLOBS))?;
-        let keys = globs.keys();
-        keys.map(|key| Ok(from_glob_key(&key.map_err(other(GLOBS))?)))
-            .collect()
     }
 
     /// What each rule did in each bound cgroup.
@@ -360,9 +313,6 @@ impl Maps {
     fn policies_map_mut(&mut self) -> Result<HashMap<&mut MapData, u32, Policy>, MapError> {
         HashMap::try_from(&mut self.policies).map_err(other(POLICIES))
     }
-    fn rules_map_mut(&mut self) -> Result<HashMap<&mut MapData, RuleKey, RuleValue>, MapError> {
-        HashMap::try_from(&mut self.rules).map_err(other(RULES))
-    }
 }
 
 /// Each key once: where the key behind which a walk goes on is deleted meanwhile, the
@@ -372,44 +322,13 @@ fn once<K, V, T: Ord>(entries: Vec<(K, V)>, order: impl Fn(&K) -> T) -> Vec<(K, 
     entries.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-/// A [`GlobKey`] without its bits, which aya has apart.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct GlobText {
-    policy: u32,
-    kind: u32,
-    name: [u8; GLOB_MAX],
-}
-
-// SAFETY: integers and an array of integers, without padding.
-unsafe impl aya::Pod for GlobText {}
-
-fn glob_key(key: &GlobKey) -> Key<GlobText> {
-    let text = GlobText {
-        policy: key.policy,
-        kind: key.kind,
-        name: key.name,
-    };
-    Key::new(key.bits, text)
-}
-
-pub(super) fn from_glob_key(key: &Key<GlobText>) -> GlobKey {
-    let text = key.data();
-    GlobKey {
-        bits: key.prefix_len(),
-        policy: text.policy,
-        kind: text.kind,
-        name: text.name,
-    }
-}
-
-fn is_errno(error: &AyaError, errno: i32) -> bool {
+pub(super) fn is_errno(error: &AyaError, errno: i32) -> bool {
     matches!(error, AyaError::SyscallError(error)
         if error.io_error.raw_os_error() == Some(errno))
 }
 
 /// `None` where the kernel has no such key.
-fn found<T>(map: &'static str, result: Result<T, AyaError>) -> Result<Option<T>, MapError> {
+pub(super) fn found<T>(map: &'static str, result: Result<T, AyaError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(AyaError::KeyNotFound) => Ok(None),

@@ -11,6 +11,7 @@ mod load;
 mod maps;
 mod older;
 mod pin;
+mod rules;
 mod swap;
 mod tags;
 

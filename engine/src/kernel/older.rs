@@ -1,5 +1,5 @@
 //! What is read of the maps of older versions: who is bound, and how. Each version
-//! whose layout differs gets its own type here; of 4 it is that of 5.
+//! whose layout differs gets its own type here; of 4 and 5 it is that of 6.
 
 use aya::maps::{HashMap, Map, MapData};
 use plugin_common::Container;

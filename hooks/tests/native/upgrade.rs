@@ -223,7 +223,7 @@ fn older_pins_are_taken_over() -> Result<(), Failed> {
     hooked(
         &state,
         1,
-        "ABI version 4, expected 5: execblock load takes them over",
+        "ABI version 4, expected 6: execblock load takes them over",
     )?;
     let loaded = Setup::default().load(&Options::default());
     ensure!(loaded.is_err(), "{loaded:?}");

@@ -15,9 +15,10 @@ use crate::machine::{Machine, Mechanism};
 use crate::process;
 use crate::protocol;
 
-const MAPS: [&str; 6] = [
+const MAPS: [&str; 7] = [
     "containers",
     "rules",
+    "rules_long",
     "policies",
     "stats",
     "events",

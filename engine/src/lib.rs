@@ -39,6 +39,7 @@ pub mod probe;
 #[cfg(feature = "lookup")]
 pub mod program;
 pub mod record;
+pub mod records;
 pub mod root;
 pub mod scope;
 pub mod setup;

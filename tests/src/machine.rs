@@ -97,6 +97,7 @@ impl Kernel {
 /// they run in a whole run: the time of that is bounded.
 pub(crate) const ONCE: &[(&str, (Kernel, &str))] = &[
     ("doctor/text", (Kernel::V6_12, "trixie")),
+    ("rules/list", (Kernel::V6_12, "trixie")),
     ("pins/auto", (Kernel::V6_12, "trixie")),
     ("kprobe/reported-missing", (Kernel::V6_12, "trixie")),
     ("lsm/reported-missing", (Kernel::NoLsm, "trixie")),
@@ -192,13 +193,15 @@ impl Machine {
         usual || !self.filter.is_empty()
     }
 
-    /// Whether a case runs here: where cases are asked for by name, all do.
+    /// Whether a case runs here: where cases are asked for by name, all do. So do those of a
+    /// machine with systemd, whose containers get their cgroups in another way.
     pub(crate) fn keeps(&self, case: &str) -> bool {
         let once = ONCE.iter().find(|(name, _)| *name == case);
         let here = (self.kernel, self.userland.as_str());
         let repeats =
             self.kernel == Kernel::V6_12 && OF_NOLSM.iter().any(|group| case.starts_with(group));
-        !self.filter.is_empty() || !repeats && once.is_none_or(|(_, machine)| *machine == here)
+        let all = self.has_systemd() || !self.filter.is_empty();
+        all || !repeats && once.is_none_or(|(_, machine)| *machine == here)
     }
 
     /// Several substrings may be given, split by commas.

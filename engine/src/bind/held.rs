@@ -12,7 +12,8 @@ use crate::{
     entry::{self, Terms},
     kernel::{MapError, Maps},
     policy::{self, List, Policy, rule_id},
-    record::{Record, Records},
+    record::Record,
+    records::Records,
     root::{self, Links},
     site::{Namespaces, Site},
 };
@@ -34,6 +35,18 @@ pub(super) struct Held<'a> {
 }
 
 impl Held<'_> {
+    /// The record of what a container is bound to already: by itself, or by its cgroup's
+    /// path, for which all records are looked through.
+    pub(super) fn before(&self, container: &str, cgroup: u64) -> Result<Option<Record>, BindError> {
+        if let Some(record) = self.records.read(container, cgroup)? {
+            return Ok(Some(record));
+        }
+        if self.maps.container(cgroup)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.records.of_cgroup(cgroup)?)
+    }
+
     /// Writes the record and binds what it says. Where that fails what was
     /// `before` stays.
     pub(super) fn apply(

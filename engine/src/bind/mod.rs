@@ -25,7 +25,8 @@ use crate::{
     kernel::{MapError, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
-    record::{Owner, Record, RecordError, Records},
+    record::{Owner, Record, RecordError},
+    records::Records,
     site::{Namespaces, SiteError},
 };
 
@@ -180,8 +181,7 @@ impl Binder {
         let cgroup = self.hierarchy.of_container(init, &owner.container)?;
         let _lock = Lock::acquire(&self.run_dir)?;
         let mut held = self.open()?;
-        // The same container, bound again, or its cgroup by its path.
-        let before = held.records.of_cgroup_of(&owner.container, cgroup.id)?;
+        let before = held.before(&owner.container, cgroup.id)?;
         let orders = match &before {
             Some(record) => record.orders()?,
             None => Orders::default(),

@@ -29,7 +29,8 @@ use crate::{
     annotation::PREFIX,
     lock::RUN_DIR,
     oci,
-    record::{Owner, Records},
+    record::Owner,
+    records::Records,
 };
 
 /// A container that was found.

@@ -15,7 +15,7 @@ use crate::{
         is_taken_over,
     },
     lock::{Lock, LockError, RUN_DIR},
-    record::Records,
+    records::Records,
 };
 
 /// Which mechanism to use.

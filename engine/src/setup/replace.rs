@@ -2,7 +2,7 @@
 //! nothing refuses: the new ones are attached and proven beside the old ones, know
 //! what these know, and only then the old ones end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use plugin_common::{CONFIG_TRANSIENT, Config, Container};
 
@@ -12,7 +12,8 @@ use crate::{
     cgroup::Hierarchy,
     kernel::{Capacity, Maps, Older, PinError, PinState, Pins, Programs, Tags},
     lock::Lock,
-    record::Records,
+    record::Record,
+    records::Records,
 };
 
 impl Setup {
@@ -158,15 +159,18 @@ fn make_anew(
     bound: &[(u64, Container)],
     carried: &HashSet<u64>,
 ) -> Result<usize, SetupError> {
+    records.adopt();
+    let records = records.all().into_iter();
+    let records: HashMap<u64, Record> = records.map(|record| (record.cgroup, record)).collect();
     let mut containers = 0;
     for (cgroup, before) in bound {
         if !hierarchy.is_alive(*cgroup) && !carried.contains(cgroup) {
             continue;
         }
         // Closed: the old programs know its rules, and nobody else does.
-        let record = records.of_cgroup(*cgroup)?;
+        let record = records.get(cgroup);
         let record = record.ok_or(SetupError::NoRecord(*cgroup))?;
-        rebind(maps, hierarchy, &record, before)?;
+        rebind(maps, hierarchy, record, before)?;
         containers += 1;
     }
     Ok(containers)

@@ -11,7 +11,8 @@ use std::{
 use execblock::{
     order::In,
     origin::Origin,
-    record::{Owner, Record, Records},
+    record::{Owner, Record},
+    records::Records,
 };
 use plugin_common::Event;
 

@@ -268,7 +268,7 @@ fn what_can_not_be_taken_over_stays() -> Result<(), Failed> {
     }
     as_of_abi_4()?;
     let cgroup = container.cgroup()?;
-    let record = format!("/run/execblock/containers/{}.{cgroup}.json", container.id);
+    let record = format!("/run/execblock/containers/{}/{cgroup}.json", container.id);
     let text = fs::read(&record)?;
     fs::remove_file(&record)?;
     let error = Setup::default()

@@ -7,7 +7,8 @@ use execblock::{
     clock,
     order::{In, Origin},
     policy::{self, rule_id},
-    record::{Owner, Record, Records},
+    record::{Owner, Record},
+    records::Records,
 };
 
 use super::report::Named;

@@ -14,7 +14,8 @@ use std::{
 
 use execblock::{
     kernel::{Fill, MapError, Pins},
-    record::{Record, Records},
+    record::Record,
+    records::Records,
 };
 use plugin_common::{Flow, Hit, HitKey, Stats};
 use prometheus_client::{

@@ -84,7 +84,9 @@ pub(super) fn no_record_goes_through_a_link() -> Result<(), Failed> {
         let running = Running::new("link")?;
         running.order("deny", &["id"])?;
         let records = Path::new(RUN).join("containers");
-        let record = fs::read_dir(&records)?.next().ok_or("no record")??;
+        let container = fs::read_dir(&records)?.next().ok_or("no record")??;
+        let record = fs::read_dir(container.path())?.next();
+        let record = record.ok_or("no record")??;
         let link = record.path().with_extension("new");
         symlink(&victim, &link)?;
         let mut deny = execblock();

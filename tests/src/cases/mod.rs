@@ -159,6 +159,10 @@ mod tests {
             for case in that_apply(&machine(kernel, userland)) {
                 assert!(run.contains(&case.name), "{}", case.name);
             }
+            if userland.ends_with("-systemd") {
+                let all = that_apply(&machine(kernel, userland)).len();
+                assert_eq!(names(kernel, userland).len(), all, "{userland}");
+            }
         }
         for (case, _) in crate::machine::ONCE {
             assert!(run.contains(*case), "{case}");

@@ -226,13 +226,12 @@ fn is_refused(output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Whether a record of this container lies in the run directory, `ID.CGROUP.json`.
+/// Whether a record of this container lies in the run directory, `ID/CGROUP.json`.
 fn has_record(id: &str) -> bool {
-    let begin = format!("{id}.");
-    records().iter().any(|name| name.starts_with(&begin))
+    records().iter().any(|name| name == id)
 }
 
-/// The names of all records.
+/// The containers that have a record.
 fn records() -> Vec<String> {
     let Ok(entries) = fs::read_dir(RECORDS) else {
         return Vec::new();

@@ -9,9 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
-use crate::host;
+use crate::{
+    host,
+    vm::cost::{self, Figure, Figures},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -21,6 +25,21 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// Instructions that an exec costs, by mechanism and situation, in emulated machines
+    Cost {
+        /// Mechanism to measure; may be repeated
+        #[arg(long, value_name = "MECHANISM", value_parser = PossibleValuesParser::new(cost::mechanisms()))]
+        mechanism: Vec<String>,
+        /// Fail where something costs over 2 % more than the committed figures say
+        #[arg(long)]
+        check: bool,
+        /// Commit these figures: write bench/baseline.json
+        #[arg(long, conflicts_with = "check")]
+        write: bool,
+        /// Virtual machines at a time; each keeps one processor busy
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+    },
     /// What the OCI hook and the runtime wrapper add to a container's start
     Hooks {
         /// Measurements of each kind
@@ -39,6 +58,16 @@ enum What {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    if let What::Cost {
+        mechanism,
+        check,
+        write,
+        jobs,
+    } = &arguments.what
+    {
+        let now = measured_costs(mechanism, *jobs)?;
+        return held_against_the_committed(now, *check, *write);
+    }
     if !host::is_root() {
         bail!("binding needs root: run it as root");
     }
@@ -46,10 +75,73 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         return host::in_own_mounts(env::args_os().skip(1));
     }
     match &arguments.what {
+        What::Cost { .. } => {}
         What::Hooks { runs } => hooks(*runs)?,
         What::Bind { runs, bound } => bind(*runs, bound)?,
     }
     Ok(true)
+}
+
+/// Figures that are committed, below the checkout.
+const BASELINE: &str = "bench/baseline.json";
+
+/// What the programs cost, under these mechanisms or all.
+fn measured_costs(mechanisms: &[String], jobs: usize) -> Result<Figures> {
+    let all: Vec<String> = cost::mechanisms().map(ToOwned::to_owned).collect();
+    let wanted = if mechanisms.is_empty() {
+        &all
+    } else {
+        mechanisms
+    };
+    cost::measure(wanted, jobs)
+}
+
+/// Prints them beside those that are committed, and keeps them in their place.
+fn held_against_the_committed(now: Figures, check: bool, keep: bool) -> Result<bool> {
+    let baseline = host::checkout().join(BASELINE);
+    let before: Figures = match fs::read(&baseline) {
+        Ok(text) => serde_json::from_slice(&text).context(BASELINE)?,
+        Err(_) => Figures::default(),
+    };
+    println!(
+        "{:10} {:36} {:>8} {:>8}  programs",
+        "", "instructions an exec", "now", "before"
+    );
+    for figure in &now.figures {
+        let is =
+            |other: &&Figure| (&other.mechanism, &other.what) == (&figure.mechanism, &figure.what);
+        let known = before.figures.iter().find(is);
+        let known = known.map_or_else(String::new, |known| known.exec.to_string());
+        let programs = figure.programs.iter();
+        let programs: Vec<String> = programs
+            .map(|(name, each)| format!("{name} {each}"))
+            .collect();
+        println!(
+            "{:10} {:36} {:>8} {known:>8}  {}",
+            figure.mechanism,
+            figure.what,
+            figure.exec,
+            programs.join(", ")
+        );
+    }
+    write("cost", &serde_json::to_value(&now)?)?;
+    let (worse, unknown) = cost::compare(&before, &now);
+    for line in &unknown {
+        println!("not compared: {line}");
+    }
+    for line in &worse {
+        println!("worse: {line}");
+    }
+    if keep {
+        let mut kept = before;
+        kept.figures
+            .retain(|figure| !now.kernels.contains_key(&figure.mechanism));
+        kept.figures.extend(now.figures);
+        kept.kernels.extend(now.kernels);
+        let text = serde_json::to_string_pretty(&kept)?;
+        fs::write(&baseline, text + "\n").context(BASELINE)?;
+    }
+    Ok(!check || worse.is_empty())
 }
 
 /// Hook and wrapper.

@@ -14,9 +14,7 @@ use aya::{
         Array, HashMap, Map, MapData, MapError as AyaError, PerCpuArray, PerCpuValues, RingBuf,
     },
 };
-use plugin_common::{
-    Build, Config, Container, Flow, Hit, HitKey, Policy, Stats,
-};
+use plugin_common::{Build, Config, Container, Flow, Hit, HitKey, Policy, Stats};
 
 use super::chain;
 
@@ -328,7 +326,10 @@ pub(super) fn is_errno(error: &AyaError, errno: i32) -> bool {
 }
 
 /// `None` where the kernel has no such key.
-pub(super) fn found<T>(map: &'static str, result: Result<T, AyaError>) -> Result<Option<T>, MapError> {
+pub(super) fn found<T>(
+    map: &'static str,
+    result: Result<T, AyaError>,
+) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(AyaError::KeyNotFound) => Ok(None),

@@ -25,13 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    annotation::PREFIX,
-    lock::RUN_DIR,
-    oci,
-    record::Owner,
-    records::Records,
-};
+use crate::{annotation::PREFIX, lock::RUN_DIR, oci, record::Owner, records::Records};
 
 /// A container that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

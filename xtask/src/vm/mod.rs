@@ -6,6 +6,7 @@
 
 mod apt;
 mod build_kernel;
+pub(crate) mod cost;
 mod evasion;
 mod image;
 mod kernel;
@@ -115,6 +116,14 @@ const SILENCE: u64 = 540;
 const TIMEOUT: u64 = 2400;
 
 impl Selection {
+    /// What costs are counted with.
+    fn of_cost(jobs: usize, filter: &str) -> Self {
+        Self {
+            counting: true,
+            ..Self::of_evasion(jobs, filter)
+        }
+    }
+
     /// What the evasion suite boots with.
     fn of_evasion(jobs: usize, filter: &str) -> Self {
         Self {

@@ -117,7 +117,7 @@ fn command(machine: &Machine<'_>) -> Command {
     let mut command = host::program("setpriv");
     command.args(["--pdeathsig", "KILL", QEMU]);
     if machine.counting {
-        command.args(["-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1"]);
+        command.args(["-accel", "tcg", "-cpu", EMULATED, "-smp", "1"]);
         command.args(["-icount", "shift=0,sleep=off"]);
     } else {
         command.args(accelerator()).args(["-smp", "2"]);
@@ -197,21 +197,18 @@ fn printable(line: &str) -> String {
     text
 }
 
+/// An old processor: what a newer one has (wide registers to save at each switch of tasks,
+/// checks at each access to user memory) is emulated too, which made cases with containers
+/// 30 % slower; Debian asks for none of it. Without cmpxchg16b: QEMU 7.2 emulates it so that,
+/// rarely, the guest's flags register is overwritten and the guest dies of a double fault.
+/// With rdrand, which seeds the guest's random numbers.
+const EMULATED: &str = "Nehalem,-cx16,+rdrand";
+
 /// KVM where it works, for a device node alone does not say so; emulation else.
 /// `EXECBLOCK_VM_ACCEL` decides instead.
 fn accelerator() -> &'static [&'static str] {
     const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
-    // An old processor: what a newer one has (wide registers to save at each switch of
-    // tasks, checks at each access to user memory) is emulated too, which made cases with
-    // containers 30 % slower; Debian asks for none of it. Without cmpxchg16b: QEMU 7.2
-    // emulates it so that, rarely, the guest's flags register is overwritten and the guest
-    // dies of a double fault. With rdrand, which seeds the guest's random numbers.
-    const TCG: &[&str] = &[
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "Nehalem,-cx16,+rdrand",
-    ];
+    const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", EMULATED];
     static CHOSEN: OnceLock<&[&str]> = OnceLock::new();
     CHOSEN.get_or_init(|| match env::var("EXECBLOCK_VM_ACCEL").as_deref() {
         Ok("kvm") => KVM,

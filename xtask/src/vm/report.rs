@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::evasion;
+use super::{cost, evasion};
 
 /// The prefix of the lines that are for us.
 const MARK: &str = "VMTEST ";
@@ -112,6 +112,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<(String, String)>,
     /// What became of the techniques of the evasion suite.
     pub(crate) evasion: Vec<String>,
+    /// Lines of figures.
+    pub(crate) figures: Vec<String>,
 }
 
 /// Listens to one guest.
@@ -166,6 +168,10 @@ impl Listener {
                 self.fail(name, reason, &format!("{}  {reason}", seconds(millis)));
             }
             Some(Event::Skip { name, reason }) => self.skip(name, reason),
+            Some(Event::Note(text)) if text.starts_with(cost::MARK) => {
+                let said = text.trim_start_matches(cost::MARK);
+                self.outcome.figures.push(said.to_owned());
+            }
             // There are hundreds: `cargo xtask vm evasion` makes a table of them.
             Some(Event::Note(text)) if text.starts_with(evasion::MARK) => {
                 let said = text.trim_start_matches(evasion::MARK);

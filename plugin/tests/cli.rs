@@ -413,3 +413,57 @@ fn groups_are_printed() {
     assert_eq!(all[0]["name"], "@shells");
     assert!(all[0]["members"].as_array().unwrap().len() > 20);
 }
+
+#[test]
+fn every_shell_completes_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = execblock().args(["completions", shell]).assert().success();
+        let script = String::from_utf8_lossy(&script.get_output().stdout).into_owned();
+        for word in ["deny", "status", "--for", "doctor"] {
+            let word = if shell == "fish" {
+                word.trim_start_matches('-')
+            } else {
+                word
+            };
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    execblock().args(["completions", "dos"]).assert().code(2);
+}
+
+/// What a shell would offer, as it calls the script.
+#[test]
+fn bash_completes_a_command_by_its_beginning() {
+    let script = execblock().args(["completions", "bash"]).output().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("execblock");
+    std::fs::write(&file, script.stdout).unwrap();
+    let ask = "source \"$1\"; COMP_WORDS=(execblock de); COMP_CWORD=1; \
+               _execblock execblock de execblock; echo \"${COMPREPLY[@]}\"";
+    Command::new("bash")
+        .args(["-c", ask, "bash"])
+        .arg(&file)
+        .assert()
+        .success()
+        .stdout("deny\n");
+}
+
+#[test]
+fn each_command_that_is_shown_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    execblock().arg("manual").arg(&pages).assert().success();
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("execblock.1").contains("execblock\\-deny(1)"));
+    let deny = page("execblock-deny.1");
+    assert!(
+        deny.starts_with(".ie") && deny.contains(".TH execblock-deny 1"),
+        "{deny}"
+    );
+    assert!(!pages.join("execblock-manual.1").exists());
+    execblock()
+        .args(["manual", "/dev/null/x"])
+        .assert()
+        .code(1)
+        .stderr(contains("/dev/null/x: "));
+}

@@ -1,11 +1,13 @@
 //! The subcommands, one a file.
 
 mod change;
+mod completions;
 mod doctor;
 mod events;
 mod groups;
 mod lint;
 mod load;
+mod manual;
 mod nri;
 mod run;
 mod setup;
@@ -57,6 +59,9 @@ enum Command {
     Load(load::Args),
     Nri(nri::Args),
     Unload(unload::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
 }
 
 /// An error on its way to the user.
@@ -148,6 +153,8 @@ impl Cli {
             Command::Load(args) => load::run(&args),
             Command::Nri(args) => nri::run(&args),
             Command::Unload(args) => unload::run(args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Manual(args) => manual::run(&args),
         }
     }
 }

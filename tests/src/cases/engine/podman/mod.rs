@@ -217,7 +217,7 @@ impl Container<'_> {
     /// The path under which it is bound, which its record says as well.
     fn bound_path(&self) -> Result<String> {
         let id = self.bound_id()?;
-        let file = format!("{RECORDS}/{}.{id}.json", self.id()?);
+        let file = format!("{RECORDS}/{}/{id}.json", self.id()?);
         let record: serde_json::Value = serde_json::from_slice(&fs::read(&file).context(file)?)?;
         let path = record["path"].as_str().context("a record without a path")?;
         Ok(path.to_owned())

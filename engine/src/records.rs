@@ -160,44 +160,52 @@ impl Records {
     pub fn all(&self) -> Vec<Record> {
         let mut all = Vec::new();
         for container in containers(&self.dir) {
-            match self.of_container(&container) {
-                Ok(records) => all.extend(records),
-                Err(error) => log::warn!("{error}"),
+            for cgroup in cgroups(&self.dir.join(&container)) {
+                match self.read(&container, cgroup) {
+                    Ok(record) => all.extend(record),
+                    Err(error) => log::warn!("{error}"),
+                }
             }
         }
         all
     }
 
-    /// Takes over the records of versions that had no directories: `CONTAINER.CGROUP.json`.
-    /// One that can't be moved is logged, and missed by whoever needs it.
+    /// Takes over the records of versions that had no directories,
+    /// `CONTAINER.CGROUP.json`, and forgets those that such a version put away. One that
+    /// can't be moved is logged, and missed by whoever needs it, which fails closed.
     pub(crate) fn adopt(&self) {
-        for name in names(&self.dir) {
-            let stem = name.strip_suffix(".json");
-            let Some((container, cgroup)) = stem.and_then(|stem| stem.rsplit_once('.')) else {
-                continue;
-            };
-            let flat = self.dir.join(&name);
-            let dir = self.dir.join(container);
-            let moved = fs::symlink_metadata(&flat).and_then(|found| {
-                if !found.is_file() {
-                    return Ok(());
-                }
-                private_dir(&dir)?;
-                fs::rename(&flat, dir.join(format!("{cgroup}.json")))
-            });
-            if let Err(error) = moved {
+        for flat in files(&self.dir) {
+            if let Err(error) = self.adopt_one(&flat) {
                 log::warn!("{}: {error}", flat.display());
             }
         }
+        for flat in files(&self.gone) {
+            if let Err(error) = fs::remove_file(&flat) {
+                log::warn!("{}: {error}", flat.display());
+            }
+        }
+    }
+
+    fn adopt_one(&self, flat: &Path) -> Result<(), RecordError> {
+        let name = flat.file_name().and_then(|name| name.to_str());
+        let parts = name.and_then(|name| name.strip_suffix(".json")?.rsplit_once('.'));
+        let parts = parts.and_then(|(container, cgroup)| Some((container, cgroup.parse().ok()?)));
+        let Some((container, cgroup)) = parts else {
+            // None of ours, or one that was never finished.
+            return Ok(());
+        };
+        let dir = self.of_id(container)?;
+        private_dir(&dir).map_err(failed("mkdir", &dir))?;
+        fs::rename(flat, self.path(container, cgroup)?).map_err(failed("rename", flat))
     }
 
     /// Removes what writers that were killed have left. Nobody else writes meanwhile.
     pub(crate) fn remove_unfinished(&self) {
         for container in containers(&self.dir) {
             let dir = self.dir.join(container);
-            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-            let paths = entries.map(|entry| entry.path());
-            for path in paths.filter(|path| path.extension().is_some_and(|end| end == UNFINISHED)) {
+            for path in
+                files(&dir).filter(|path| path.extension().is_some_and(|end| end == UNFINISHED))
+            {
                 if let Err(error) = fs::remove_file(&path) {
                     log::warn!("{}: {error}", path.display());
                 }
@@ -226,9 +234,7 @@ impl Records {
 
     /// The directory of a container's records.
     fn of_id(&self, container: &str) -> Result<PathBuf, RecordError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
-        let fits = (1..=128).contains(&container.len());
-        if !fits || container.starts_with('.') || !container.chars().all(plain) {
+        if !is_id(container) {
             return Err(RecordError::Id(container.to_owned()));
         }
         Ok(self.dir.join(container))
@@ -244,15 +250,33 @@ fn failed(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordEr
     move |source| RecordError::Io { call, path, source }
 }
 
-/// Names of what is in a directory; none where it is not there.
-fn names(dir: &Path) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok())
+/// What is in a directory; nothing where it is not there.
+fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(dir).into_iter().flatten().flatten()
 }
 
-/// Containers that have a record.
+fn names(dir: &Path) -> impl Iterator<Item = String> {
+    entries(dir).filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Files of a directory, no links.
+fn files(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = entries(dir).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.map(|entry| entry.path())
+}
+
+/// Containers that have a record: whatever else lies there is none of ours.
 fn containers(dir: &Path) -> impl Iterator<Item = String> {
-    names(dir)
+    let dirs = entries(dir).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = dirs.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| is_id(name))
+}
+
+/// Whether an engine's id makes a plain name.
+fn is_id(container: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
+    let fits = (1..=128).contains(&container.len());
+    fits && !container.starts_with('.') && container.chars().all(plain)
 }
 
 /// Cgroups of a container that have one.

@@ -15,10 +15,15 @@ fn record(container: &str) -> Record {
     }
 }
 
-#[test]
-fn a_record_comes_back_until_it_is_removed() {
+fn empty() -> (tempfile::TempDir, Records) {
     let dir = tempfile::tempdir().unwrap();
     let records = Records::below(dir.path());
+    (dir, records)
+}
+
+#[test]
+fn a_record_comes_back_until_it_is_removed() {
+    let (_dir, records) = empty();
     assert_eq!(records.read("abc", 77).unwrap(), None);
     records.write(&record("abc")).unwrap();
     assert_eq!(records.read("abc", 77).unwrap(), Some(record("abc")));
@@ -30,8 +35,7 @@ fn a_record_comes_back_until_it_is_removed() {
 
 #[test]
 fn two_containers_of_one_id_have_a_record_each() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (_dir, records) = empty();
     let other = Record {
         cgroup: 78,
         ..record("a.b")
@@ -48,8 +52,7 @@ fn two_containers_of_one_id_have_a_record_each() {
 
 #[test]
 fn an_id_never_leaves_the_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (_dir, records) = empty();
     for id in ["", "..", ".x", "a/b", "a\0b", "ü", &"a".repeat(129)] {
         assert!(
             matches!(records.write(&record(id)), Err(RecordError::Id(_))),
@@ -61,8 +64,7 @@ fn an_id_never_leaves_the_directory() {
 #[test]
 fn a_record_is_the_owners_alone_and_goes_through_no_link() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (dir, records) = empty();
     records.write(&record("abc")).unwrap();
     let path = dir.path().join("containers/abc/77.json");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -78,8 +80,7 @@ fn a_record_is_the_owners_alone_and_goes_through_no_link() {
 
 #[test]
 fn a_record_that_was_put_away_is_found_for_a_while() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (dir, records) = empty();
     records.write(&record("abc")).unwrap();
     assert_eq!(records.of_gone_cgroup(77).unwrap(), None);
     records.remove(&record("abc")).unwrap();
@@ -94,8 +95,7 @@ fn a_record_that_was_put_away_is_found_for_a_while() {
 
 #[test]
 fn nothing_is_left_of_a_container_but_what_was_put_away() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (dir, records) = empty();
     records.write(&record("abc")).unwrap();
     let of_container = dir.path().join("containers/abc");
     fs::write(of_container.join("78.new"), "{").unwrap();
@@ -112,8 +112,7 @@ fn nothing_is_left_of_a_container_but_what_was_put_away() {
 
 #[test]
 fn a_record_of_a_version_without_directories_is_taken_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = Records::below(dir.path());
+    let (dir, records) = empty();
     records.write(&record("a.b")).unwrap();
     let of_container = dir.path().join("containers/a.b");
     fs::rename(
@@ -131,4 +130,33 @@ fn a_record_of_a_version_without_directories_is_taken_over() {
     records.write(&record("a.b.77.json")).unwrap();
     records.adopt();
     assert_eq!(records.all().len(), 2);
+}
+
+/// Others' files, and what a version before has left, are no reason to find nothing.
+#[test]
+fn what_is_none_of_ours_hides_no_record() {
+    let (dir, records) = empty();
+    let below = |path: &str| dir.path().join(path);
+    records.write(&record("abc")).unwrap();
+    records.write(&record("gone")).unwrap();
+    records.remove(&record("gone")).unwrap();
+    for file in [
+        "containers/.x",
+        "containers/a.9.json",
+        "containers/x",
+        "gone/a.9.json",
+    ] {
+        fs::write(below(file), "{").unwrap();
+    }
+    fs::create_dir(below("containers/.dir")).unwrap();
+    // One that can't be understood hides no other of its container.
+    fs::write(below("containers/abc/78.json"), "{").unwrap();
+    assert_eq!(records.all(), [record("abc")]);
+    assert_eq!(records.of_cgroup(77).unwrap(), Some(record("abc")));
+    assert_eq!(records.of_cgroup(9).unwrap(), None);
+    records.adopt();
+    assert!(records.of_cgroup(9).is_err());
+    assert!(below("containers/a/9.json").exists() && below("containers/x").exists());
+    assert!(!below("gone/a.9.json").exists());
+    assert_eq!(records.of_gone_cgroup(77).unwrap(), Some(record("gone")));
 }

@@ -16,6 +16,7 @@ use crate::{
     lookup::{self, ALLOW, ANY_LENGTH, UNREADABLE, UNREADABLE_STRING, USER},
     offsets::{LSM_SEES_ALL, constant},
     report::{self, AUDITED, Asked, BEHIND, Name, Report},
+    walk,
 };
 
 /// Kinds that compare a name.
@@ -295,7 +296,7 @@ impl<'a> Case<'a> {
             return false;
         };
         if self.has(1 << KIND_PATH) {
-            let rule = lookup::path_rule(
+            let rule = walk::path_rule(
                 lookup::of(self.policy, KIND_PATH),
                 place.dentry,
                 place.vfsmount,
@@ -305,7 +306,7 @@ impl<'a> Case<'a> {
             }
         }
         if self.has(1 << KIND_DIR) {
-            let rule = lookup::dir_rule(
+            let rule = walk::dir_rule(
                 lookup::of(self.policy, KIND_DIR),
                 place.dentry,
                 place.vfsmount,
@@ -413,13 +414,13 @@ impl<'a> Case<'a> {
         };
         let (dentry, vfsmount) = (place.dentry, place.vfsmount);
         let path = self.has(1 << KIND_ALLOW_PATH)
-            && is_rule(lookup::path_rule(
+            && is_rule(walk::path_rule(
                 lookup::of(self.policy, KIND_ALLOW_PATH),
                 dentry,
                 vfsmount,
             ));
         path || self.has(1 << KIND_ALLOW_DIR)
-            && is_rule(lookup::dir_rule(
+            && is_rule(walk::dir_rule(
                 lookup::of(self.policy, KIND_ALLOW_DIR),
                 dentry,
                 vfsmount,

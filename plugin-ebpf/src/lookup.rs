@@ -13,12 +13,12 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use plugin_common::{
     GLOB_MAX, GlobKey, KIND_ALLOW_NAME, KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX, KIND_NAME,
-    KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX, NAME_CAPACITY, NAME_MAX, NAME_SHORT,
-    PATH_COMPONENTS_MAX, PATH_MAX, RULE_UNREADABLE, RuleKey, RuleValue, ShortKey,
+    KIND_PREFIX, KIND_REQUESTED, KIND_SUFFIX, NAME_CAPACITY, NAME_MAX, NAME_SHORT, PATH_MAX,
+    RuleKey, RuleValue, ShortKey,
 };
 
 use crate::{
-    field::{self, Place, Step},
+    field,
     maps::{GLOBS, RULES, RULES_LONG},
 };
 
@@ -36,7 +36,7 @@ pub const USER: u64 = 1;
 /// [`name_rule`]: asks the allow-list.
 pub const ALLOW: u64 = 2;
 /// [`edge`]: there is no string, and the edge reads none.
-const EMPTY: u64 = 4;
+pub const EMPTY: u64 = 4;
 
 /// The length is not known before; else the upper half of what [`name_rule`] and
 /// [`edge`] are told has it.
@@ -44,14 +44,6 @@ pub const ANY_LENGTH: u64 = 0xffff_ffff << 32;
 
 /// Pieces of [`NAME_MAX`] bytes that the longest string given to exec has.
 const PIECES: u32 = (PATH_MAX as u32).div_ceil(NAME_MAX as u32);
-
-/// Steps from a file to the root for a path rule: its components, and the mount
-/// points between.
-const STEPS: usize = PATH_COMPONENTS_MAX + 8;
-
-/// Steps from a file to the root for a rule of a directory, which may be far
-/// above the file.
-const DEEP_STEPS: u64 = 64;
 
 /// The rule that names this: whole, by its beginning or by its end.
 #[unsafe(no_mangle)]
@@ -107,87 +99,6 @@ pub extern "C" fn requested_rule(policy: u64, address: u64, how: u64) -> u64 {
     0
 }
 
-/// The rule for a file's path, read from the file to the root of the
-/// mount namespace: a chroot changes nothing. Ends with the first component that
-/// no rule has.
-///
-/// [`RULE_UNREADABLE`] where all that was read is a rule's and more is to come: no
-/// rule is as long, so there are mounts on mounts, which whoever may mount can pile
-/// up.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn path_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
-    // 0 is where an automaton starts, and what an edge that leads nowhere says;
-    // only the former goes on.
-    let mut found = 0;
-    let mut goes_on = true;
-    let mut steps = 0;
-    while steps < STEPS {
-        steps += 1;
-        match place.step() {
-            None => return UNREADABLE,
-            Some(Step::Root) => return rule(found),
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
-                if !goes_on {
-                    return 0;
-                }
-                found = component(of, next(found), place.dentry);
-                if found == UNREADABLE_STRING {
-                    return UNREADABLE;
-                }
-                if found == 0 {
-                    return 0;
-                }
-                goes_on = next(found) != 0;
-                place = above;
-            }
-        }
-    }
-    u64::from(RULE_UNREADABLE)
-}
-
-/// The rule for a directory above a file, read from the root down.
-///
-/// [`RULE_UNREADABLE`] where the file lies too deep to tell: whoever may write
-/// below a directory could go deeper than anybody looks.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn dir_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
-    // The root itself is a component without a name.
-    let root = rule(edge(of, 0, 0, EMPTY));
-    if root != 0 {
-        return root;
-    }
-    let depth = depth(dentry, vfsmount);
-    if depth == UNREADABLE {
-        return UNREADABLE;
-    }
-    if depth >= DEEP_STEPS {
-        return u64::from(RULE_UNREADABLE);
-    }
-    let mut node = 0;
-    let mut level = 0;
-    // The last component is the file.
-    while level < PATH_COMPONENTS_MAX as u64 && level + 1 < depth {
-        let above = ancestor(dentry, vfsmount, depth - 1 - level);
-        if above == 0 {
-            return UNREADABLE;
-        }
-        let found = component(of, node, above);
-        if found == UNREADABLE_STRING {
-            return UNREADABLE;
-        }
-        node = next(found);
-        if rule(found) != 0 || node == 0 {
-            return rule(found);
-        }
-        level += 1;
-    }
-    0
-}
-
 /// First argument of most questions: the policy, and the kind of rule asked for in the
 /// upper half. One number, since each has a place on the small stack.
 #[inline(always)]
@@ -195,25 +106,11 @@ pub fn of(policy: u64, kind: u32) -> u64 {
     policy | u64::from(kind) << 32
 }
 
-/// Follows the edge from `node` that reads the name of a dentry. As [`edge`].
-#[inline(always)]
-fn component(of: u64, node: u64, dentry: u64) -> u64 {
-    // Of a place only the name is asked for.
-    let place = Place {
-        dentry,
-        vfsmount: 0,
-    };
-    match place.name() {
-        Some(address) => edge(of, node, address, ANY_LENGTH),
-        None => UNREADABLE_STRING,
-    }
-}
-
 /// Follows the edge from `node` that reads a string: the rule that is complete with
 /// it and, in the upper half, the node that it leads to. 0 where there is no edge, or
 /// [`UNREADABLE_STRING`], also where the string has not the length that it should.
 #[inline(always)]
-fn edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
+pub fn edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
     let found = short_edge(of, node, address, how);
     if found == TOO_LONG {
         // Not called from there: the stack of both would be one.
@@ -262,18 +159,25 @@ pub extern "C" fn long_edge(of: u64, node: u64, address: u64, how: u64) -> u64 {
     // SAFETY: as in `edge`.
     let key = unsafe { slot.assume_init_mut() };
     clear(&mut key.name);
-    let Some(len) = read(&mut key.name, address, how) else {
+    let Some(len) = read_whole(&mut key.name, address, how) else {
         return UNREADABLE_STRING;
     };
-    if is_other_length(len, how) {
-        return UNREADABLE_STRING;
-    }
     key.policy = of as u32;
     key.kind = (of >> 32) as u32;
     key.node = node as u32;
     key.len = len;
     // SAFETY: as in `edge`.
     answer(unsafe { RULES_LONG.get(&*key) })
+}
+
+/// Reads a string that has the length that it should.
+#[inline(always)]
+fn read_whole<const N: usize>(to: &mut [u8; N], address: u64, how: u64) -> Option<u32> {
+    let len = read(to, address, how)?;
+    if is_other_length(len, how) {
+        return None;
+    }
+    Some(len)
 }
 
 /// Whether the string is not as long as it should be: changed under the reader, or
@@ -308,12 +212,9 @@ pub extern "C" fn glob_rule(of: u64, address: u64, how: u64) -> u64 {
     let mut slot = MaybeUninit::<Glob>::uninit();
     // SAFETY: as in `edge`.
     let key = unsafe { slot.assume_init_mut() };
-    let Some(len) = read(&mut key.name, address, how) else {
+    let Some(len) = read_whole(&mut key.name, address, how) else {
         return UNREADABLE;
     };
-    if is_other_length(len, how) {
-        return UNREADABLE;
-    }
     let kind = (of >> 32) as u32;
     if (kind == KIND_SUFFIX || kind == KIND_ALLOW_SUFFIX)
         && backwards(&mut key.name, address, len, how).is_none()
@@ -346,61 +247,14 @@ struct Glob {
 
 /// The rule in an answer of [`edge`].
 #[inline(always)]
-fn rule(found: u64) -> u64 {
+pub fn rule(found: u64) -> u64 {
     found & 0xffff_ffff
 }
 
 /// The node in an answer of [`edge`].
 #[inline(always)]
-fn next(found: u64) -> u64 {
+pub fn next(found: u64) -> u64 {
     found >> 32
-}
-
-/// Components of the path; [`DEEP_STEPS`] where there are more steps to the root.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn depth(dentry: u64, vfsmount: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
-    let mut depth = 0;
-    let mut steps = 0;
-    while steps < DEEP_STEPS {
-        steps += 1;
-        match place.step() {
-            None => return UNREADABLE,
-            Some(Step::Root) => return depth,
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
-                depth += 1;
-                place = above;
-            }
-        }
-    }
-    DEEP_STEPS
-}
-
-/// Address of the dentry so many components above; 0 where it can't be read. The
-/// root of a mount has the name of its mount point.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn ancestor(dentry: u64, vfsmount: u64, components: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
-    let mut left = components;
-    let mut steps = 0;
-    while steps < DEEP_STEPS {
-        steps += 1;
-        match place.step() {
-            None | Some(Step::Root) => return 0,
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
-                if left == 0 {
-                    return place.dentry;
-                }
-                left -= 1;
-                place = above;
-            }
-        }
-    }
-    0
 }
 
 #[inline(always)]

@@ -34,6 +34,7 @@ mod lookup;
 mod maps;
 mod offsets;
 mod report;
+mod walk;
 
 use core::ffi::c_void;
 

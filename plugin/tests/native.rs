@@ -97,6 +97,18 @@ const CASES: &[Case] = &[
     ("events_go_on_after_a_reload", events::go_on_after_a_reload),
     ("a_thousand_rules_hold", limits::a_thousand_rules_hold),
     (
+        "names_of_any_length_compare_whole",
+        limits::names_of_any_length_compare_whole,
+    ),
+    (
+        "names_of_any_length_are_taken_over",
+        limits::names_of_any_length_are_taken_over,
+    ),
+    (
+        "an_empty_argument_is_no_reason",
+        limits::an_empty_argument_is_no_reason,
+    ),
+    (
         "no_depth_escapes_a_directory",
         limits::no_depth_escapes_a_directory,
     ),

@@ -200,6 +200,7 @@ impl Held<'_> {
         }
         entry::forget_unused_policies(&mut self.maps, &used)?;
         entry::forget_counts(&mut self.maps, &bound)?;
+        self.records.adopt();
         self.records.remove_unfinished();
         let gone = self.records.all().into_iter();
         for record in gone.filter(|record| !bound.contains(&record.cgroup)) {

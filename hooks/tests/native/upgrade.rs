@@ -127,13 +127,23 @@ fn bound(name: &str, rule: &str) -> Result<Container, Failed> {
     Ok(container)
 }
 
-/// Pins as the last ABI had them: without what came since.
-fn as_of_abi_4() -> Result<(), Failed> {
+/// Pins as that ABI had them, without what came since, and the container's record where
+/// it was then. Returns the record's path.
+fn as_of_abi_4(container: &Container) -> Result<String, Failed> {
     let dir = Pins::default().dir().to_owned();
-    for name in ["build", "tags"] {
+    for name in ["build", "tags", "rules_long"] {
         fs::remove_file(dir.join(name))?;
     }
-    set_abi(4)
+    let (records, id, cgroup) = (
+        "/run/execblock/containers",
+        &container.id,
+        container.cgroup()?,
+    );
+    let record = format!("{records}/{id}.{cgroup}.json");
+    fs::rename(format!("{records}/{id}/{cgroup}.json"), &record)?;
+    fs::remove_dir(format!("{records}/{id}"))?;
+    set_abi(4)?;
+    Ok(record)
 }
 
 fn set_abi(abi: u32) -> Result<(), Failed> {
@@ -217,7 +227,7 @@ fn older_pins_are_taken_over() -> Result<(), Failed> {
     let program = Program::new("upgrade-older")?;
     let container = bound("older", program.path())?;
     let since = bound_at(&container)?;
-    as_of_abi_4()?;
+    as_of_abi_4(&container)?;
     // Nobody else touches them.
     let state = container.state("created", &deny("id"));
     hooked(
@@ -266,9 +276,7 @@ fn what_can_not_be_taken_over_stays() -> Result<(), Failed> {
         ensure!(!container.runs(program.path())?, "{options:?}: it ran");
         nothing_beside_the_pins()?;
     }
-    as_of_abi_4()?;
-    let cgroup = container.cgroup()?;
-    let record = format!("/run/execblock/containers/{}/{cgroup}.json", container.id);
+    let record = as_of_abi_4(&container)?;
     let text = fs::read(&record)?;
     fs::remove_file(&record)?;
     let error = Setup::default()

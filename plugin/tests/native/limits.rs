@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use libtest_mimic::Failed;
 
-use super::{Place, Running, execblock, prints, text};
+use super::{Place, Running, execblock, prints, run, text};
 
 const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 4095;
@@ -87,6 +87,81 @@ pub(super) fn a_thousand_rules_hold() -> Result<(), Failed> {
     ] {
         let script = files.join(" -u;") + " -u";
         prints(&list, &script, &expected)?;
+    }
+    Ok(())
+}
+
+/// Around the length up to which names have short keys: names, components of paths and folders, each
+/// with a twin that differs in its last byte.
+pub(super) fn names_of_any_length_compare_whole() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().to_str().ok_or("a temporary folder")?;
+    let (mut rules, mut refused, mut twins) = (Vec::new(), Vec::new(), Vec::new());
+    for len in [31, 32, 33, 34, 39, 40, 41, 100] {
+        let begin = "n".repeat(len - 1);
+        let (name, twin) = (format!("{begin}a"), format!("{begin}b"));
+        rules.extend([
+            name.clone(),
+            format!("{dir}/paths/{name}/file"),
+            format!("{dir}/folders/{name}/"),
+        ]);
+        for (files, name) in [(&mut refused, &name), (&mut twins, &twin)] {
+            files.extend([
+                format!("{dir}/names/{name}"),
+                format!("{dir}/paths/{name}/file"),
+                format!("{dir}/folders/{name}/file"),
+            ]);
+        }
+    }
+    for file in refused.iter().chain(&twins) {
+        program(file)?;
+    }
+    let list = rules.join(",");
+    prints(&list, &(refused.join(" -u;") + " -u"), "")?;
+    let printed = "0\n".repeat(twins.len());
+    prints(&list, &(twins.join(" -u;") + " -u"), &printed)
+}
+
+/// Rules with short and long names go over to the programs of the next `load`.
+pub(super) fn names_of_any_length_are_taken_over() -> Result<(), Failed> {
+    execblock().arg("unload").output()?;
+    execblock().arg("load").output()?;
+    let result = (|| {
+        let folder = tempfile::tempdir()?;
+        let dir = folder.path().to_str().ok_or("a temporary folder")?;
+        let [short, long, other] = ["s", "l", "o"].map(|letter| letter.repeat(33));
+        let running = Running::new("lengths")?;
+        running.order("deny", &[&short[1..], &long])?;
+        let replaced = execblock().args(["load", "--replace"]).output()?;
+        ensure!(replaced.status.success(), "{}", text(&replaced.stderr));
+        for (name, runs) in [(&short[1..], false), (&long, false), (&other, true)] {
+            let file = format!("{dir}/{name}");
+            program(&file)?;
+            ensure!(running.runs(&file)? == runs, "{name}: expected {runs}");
+        }
+        Ok(())
+    })();
+    execblock().arg("unload").output()?;
+    result
+}
+
+/// An argument without a letter can be read as well as any.
+pub(super) fn an_empty_argument_is_no_reason() -> Result<(), Failed> {
+    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let loader = loader.iter().find(|path| Path::new(path).exists());
+    let loader = loader.ok_or("no dynamic loader")?;
+    for (script, expected) in [
+        ("exec -a '' id -u", "0\n"),
+        ("exec -a '' whoami", ""),
+        (&format!("{loader} --argv0 '' /usr/bin/id -u"), "0\n"),
+        (&format!("{loader} --argv0 '' /usr/bin/whoami"), ""),
+    ] {
+        let output = run("whoami", &["bash", "-c", script]);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        ensure!(
+            out == expected,
+            "{script}: printed {out:?}, expected {expected:?}; stderr {err:?}"
+        );
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    io::{self, Read as _, Seek as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -99,7 +99,7 @@ impl Lock {
             other => other.map_err(failed("flock", &path))?,
         }
         // For whoever waits, in vain.
-        if let Err(error) = note(&mut file) {
+        if let Err(error) = note(&file) {
             log::debug!("{}: {error}", path.display());
         }
         Ok(Self { _file: file })
@@ -140,10 +140,10 @@ fn wait(file: File, patience: Duration, path: &Path) -> Result<File, LockError> 
 }
 
 /// Says who has the lock.
-fn note(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+fn note(file: &File) -> io::Result<()> {
+    // As long as any: one write replaces it.
+    let pid = format!("{:<10}\n", std::process::id());
+    file.write_all_at(pid.as_bytes(), 0)
 }
 
 /// Who said so last.

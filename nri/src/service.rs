@@ -10,8 +10,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use protobuf::MessageField;
-use ttrpc::r#async::TtrpcContext;
+use protobuf::{Message as _, MessageField};
+use ttrpc::{Code, r#async::TtrpcContext};
 
 use crate::{
     ConnectionEvent, Plugin, Runtime, dispatch, guard, notify,
@@ -27,6 +27,11 @@ use crate::{
         UpdateContainerResponse, nri_ttrpc,
     },
 };
+
+/// What one Synchronize may say of pods and containers, in bytes: some ten times what
+/// 10,000 containers take. A runtime that never comes to its end must not take the
+/// machine's memory.
+const MOST_GATHERED: u64 = 256 << 20;
 
 /// Serves one connection.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ struct State {
     /// may come in a later one.
     pods: Vec<PodSandbox>,
     containers: Vec<Container>,
+    /// What these came in, in bytes on the wire.
+    gathered: u64,
     /// Whether the plugin took part in a Synchronize to the end.
     ready: bool,
 }
@@ -79,6 +86,35 @@ impl<P: Plugin> Service<P> {
     fn with_state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
         // No code of the plugin runs under the lock.
         with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    /// Pods and containers, once the last message of a Synchronize came.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` where they take more than [`MOST_GATHERED`]; what was
+    /// gathered is dropped.
+    fn gather(
+        &mut self,
+        request: SynchronizeRequest,
+    ) -> ttrpc::Result<Option<(Vec<PodSandbox>, Vec<Container>)>> {
+        self.gathered += request.compute_size();
+        if self.gathered > MOST_GATHERED {
+            (self.pods, self.containers, self.gathered) = (Vec::new(), Vec::new(), 0);
+            let message =
+                format!("synchronize: pods and containers of more than {MOST_GATHERED} bytes");
+            return Err(guard::status(Code::RESOURCE_EXHAUSTED, &message));
+        }
+        self.pods.extend(request.pods);
+        self.containers.extend(request.containers);
+        if request.more {
+            return Ok(None);
+        }
+        self.gathered = 0;
+        let pods = std::mem::take(&mut self.pods);
+        Ok(Some((pods, std::mem::take(&mut self.containers))))
     }
 }
 
@@ -127,16 +163,8 @@ impl<P: Plugin> nri_ttrpc::Plugin for Service<P> {
         context: &TtrpcContext,
         request: SynchronizeRequest,
     ) -> ttrpc::Result<SynchronizeResponse> {
-        let whole = self.with_state(|state| {
-            state.pods.extend(request.pods);
-            state.containers.extend(request.containers);
-            (!request.more).then(|| {
-                (
-                    std::mem::take(&mut state.pods),
-                    std::mem::take(&mut state.containers),
-                )
-            })
-        });
+        // Fails open where there is no end of it: the runtime goes on without the plugin.
+        let whole = self.with_state(|state| state.gather(request))?;
         let Some((pods, containers)) = whole else {
             // The runtime gives up on a plugin that doesn't say it back.
             return Ok(SynchronizeResponse {

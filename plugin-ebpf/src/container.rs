@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use plugin_common::{CGROUP_ROOT, Config, Container, LEVEL_MAX};
 
 use crate::{
-    field::Task,
+    field::{Output, Task},
     maps::{CONFIG, CONTAINERS, TAGS},
     report,
 };
@@ -66,6 +66,18 @@ pub fn inherit(task: &Task) {
         }
         // Without memory for it, which fails open, the child is free outside.
         None => report::count(|stats| &mut stats.untagged),
+    }
+}
+
+/// Writes which cgroup a task carries, if it is alive and carries one.
+#[inline(always)]
+pub fn tell(task: &Task, output: &Output) {
+    if task.has_ended() {
+        return;
+    }
+    if let Some(tag) = TAGS.get(task) {
+        let cgroup = tag.cgroup;
+        output.write(&cgroup);
     }
 }
 

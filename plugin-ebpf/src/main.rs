@@ -14,6 +14,7 @@
 //! | `lsm_mmap`, `lsm_mprotect` | LSM `mmap_file`, `file_mprotect` | a file that the dynamic loader makes executable: EPERM |
 //! | `fmod_ret_mmap`, `fmod_ret_mprotect` | fmod_ret on `security_mmap_file`, `security_file_mprotect` | the same |
 //! | `fork` | BTF tracepoint `task_newtask` | a new process carries its parent's tag |
+//! | `carried` | iterator over tasks | reading its pin tells which cgroups they carry |
 //!
 //! None of them sleeps: a sleepable program could be held up on one CPU while
 //! the denied exec passes on it, on kernels with a recursion guard.
@@ -46,7 +47,7 @@ use aya_ebpf::{
 };
 use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_LSM};
 
-use crate::field::{Bprm, File, Mapping, Task};
+use crate::field::{Bprm, File, Mapping, Output, Task};
 
 const SIGKILL: u32 = 9;
 
@@ -169,6 +170,21 @@ fn mprotect(vma: *const c_void, protection: u64, mechanism: u32) -> i32 {
 #[btf_tracepoint(function = "task_newtask")]
 pub fn fork(ctx: BtfTracePointContext) -> i32 {
     container::inherit(&Task::new(ctx.arg(0)));
+    0
+}
+
+/// Whoever reads its pin gets the cgroup id of each task's tag, eight bytes each: of
+/// those alone that are alive and in the reader's pid namespace (Linux 5.8). There is no
+/// macro for iterators.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn carried(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
+    let task: *const c_void = ctx.arg(1);
+    // Behind the last one.
+    if !task.is_null() {
+        container::tell(&Task::new(task), &Output::new(ctx.arg(0)));
+    }
     0
 }
 

@@ -85,6 +85,10 @@ constants! {
     TASK_EXEC_BIT = 0;
     /// `task_struct.personality`
     TASK_PERSONALITY = 0;
+    /// `task_struct.exit_state`
+    TASK_EXIT_STATE = 0;
+    /// `bpf_iter_meta.seq`
+    ITER_FILE = 0;
     /// `mm_struct.arg_start`
     MM_ARG_START = 0;
     /// `mm_struct.exe_file`

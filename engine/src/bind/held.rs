@@ -10,7 +10,7 @@ use crate::{
     cgroup::{Cgroup, Hierarchy},
     clock,
     entry::{self, Terms},
-    kernel::{MapError, Maps},
+    kernel::{MapError, Maps, Pins},
     policy::{self, List, Policy, rule_id},
     record::Record,
     records::Records,
@@ -29,6 +29,7 @@ pub(super) struct Home<'a> {
 
 /// Maps and records under the lock.
 pub(super) struct Held<'a> {
+    pub(super) pins: &'a Pins,
     pub(super) maps: Maps,
     pub(super) records: Records,
     pub(super) hierarchy: &'a Hierarchy,
@@ -169,7 +170,7 @@ impl Held<'_> {
     /// under those rules. `known` are all that are carried, once they were looked for.
     pub(super) fn is_carried(&self, cgroup: u64, known: &mut Option<HashSet<u64>>) -> bool {
         if known.is_none() {
-            match self.maps.carried() {
+            match self.pins.carried() {
                 Ok(carried) => *known = Some(carried),
                 // Closed: nothing is forgotten that may be in use.
                 Err(error) => {

@@ -371,6 +371,7 @@ impl Binder {
     fn open(&self) -> Result<Held<'_>, PinError> {
         self.pins.recover()?;
         Ok(Held {
+            pins: &self.pins,
             maps: self.pins.open()?,
             records: self.records(),
             hierarchy: &self.hierarchy,

@@ -376,7 +376,7 @@ fn gone_or(pid: i32, source: procfs::ProcError) -> CgroupError {
 }
 
 /// A pidfd becomes readable when its process ends.
-pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [rustix::event::PollFd::new(
         pidfd,
         rustix::event::PollFlags::IN,

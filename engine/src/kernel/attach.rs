@@ -1,16 +1,22 @@
 //! Attaches the programs of one mechanism.
 
 use std::{
+    collections::HashSet,
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use aya::programs::{
-    BtfTracePoint, KProbe, Lsm, Program, ProgramError, ProgramInfo, links::FdLink,
+    BtfTracePoint, Iter, KProbe, Lsm, Program, ProgramError, ProgramInfo,
+    iter::IterLink,
+    links::FdLink,
 };
 
-use super::{KernelError, Mechanism, PinError, Programs, fmod_ret, pin};
+use super::{
+    KernelError, Mechanism, PinError, Programs, fmod_ret, pin,
+    tags::{self, CARRIED},
+};
 
 /// The programs of one mechanism, attached. Dropping it detaches them, unless
 /// they were pinned.
@@ -142,6 +148,49 @@ impl Programs {
     /// The kernel's answer.
     pub fn attach_fork(&mut self) -> Result<(String, Link), KernelError> {
         self.tracepoint("fork", "task_newtask")
+    }
+
+    /// What tells which cgroups are carried, by the name of the file that it is to be
+    /// pinned as.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn attach_carried(&mut self) -> Result<(String, Link), KernelError> {
+        let link = self.iterator()?;
+        let link = FdLink::try_from(link).map_err(|error| KernelError::Program {
+            program: CARRIED,
+            source: Box::new(error),
+        })?;
+        Ok((CARRIED.to_owned(), Link::Aya(link)))
+    }
+
+    /// The cgroups that processes carry which are alive, wherever they are: before these
+    /// programs are pinned, as [`Pins::carried`](super::Pins::carried) afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn carried(&mut self) -> Result<HashSet<u64>, KernelError> {
+        let failed = |source| KernelError::Program {
+            program: CARRIED,
+            source,
+        };
+        let file = self.iterator()?.into_file();
+        let file = file.map_err(|error| failed(error.into()))?;
+        tags::read(file).map_err(|error| failed(error.into()))
+    }
+
+    fn iterator(&mut self) -> Result<IterLink, KernelError> {
+        let Self { ebpf, btf, .. } = self;
+        let failed = |error| refused(CARRIED, error);
+        let program: &mut Iter = program(ebpf, CARRIED)?;
+        if program.fd().is_err() {
+            program.load("task", btf).map_err(failed)?;
+            verified(CARRIED, program.info());
+        }
+        let id = program.attach().map_err(failed)?;
+        program.take_link(id).map_err(failed)
     }
 
     /// What looks at executable mappings behind a mechanism that does not.

@@ -21,7 +21,7 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/offsets.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 42] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 44] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
@@ -51,6 +51,8 @@ pub(super) const OFFSETS: [(&str, &str, &str); 42] = [
     ("TASK_CGROUPS", "task_struct", "cgroups"),
     ("TASK_MM", "task_struct", "mm"),
     ("TASK_PERSONALITY", "task_struct", "personality"),
+    ("TASK_EXIT_STATE", "task_struct", "exit_state"),
+    ("ITER_FILE", "bpf_iter_meta", "seq"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
     ("MM_EXE_FILE", "mm_struct", "exe_file"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),

@@ -2,73 +2,47 @@
 
 use std::{
     collections::HashSet,
-    fs, io, mem,
-    os::fd::{AsRawFd as _, OwnedFd},
+    fs::{self, File},
+    io::{self, Read as _},
+    mem,
+    os::fd::OwnedFd,
     path::Path,
 };
 
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_info};
-use plugin_common::Tag;
-use rustix::{
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
-};
-
-use crate::cgroup::has_ended;
 
 use super::{
-    Maps, PinError,
+    PinError, Pins,
     fmod_ret::{bpf, bpf_raw, fd_number},
     maps::{TAGS, other},
     pin::{get_fd, pin_fd},
 };
 
-impl Maps {
-    /// The cgroups that a process carries which is alive, wherever it is now. Goes
-    /// through all processes of this pid namespace, a few system calls each.
+/// The program that tells who carries what, and its pin among the links.
+pub(super) const CARRIED: &str = "carried";
+
+impl Pins {
+    /// The cgroups that processes carry which are alive, wherever they are now. The
+    /// kernel goes through all tasks of this pid namespace.
     ///
     /// # Errors
     ///
-    /// Where one can't be looked at: it is not known then who is bound.
+    /// Where that can't be told: it is not known then who is bound.
     pub fn carried(&self) -> io::Result<HashSet<u64>> {
-        let mut cgroups = HashSet::new();
-        let Some(map) = self.fd(TAGS) else {
-            return Ok(cgroups);
-        };
-        for entry in fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let pid = name.to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = pid.and_then(Pid::from_raw) else {
-                continue;
-            };
-            let process = match pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(process) => process,
-                // Gone meanwhile.
-                Err(Errno::SRCH) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let (key, mut tag) = (process.as_raw_fd(), Tag::default());
-            // SAFETY: all bytes zero is a valid attribute.
-            let mut attr: bpf_attr = unsafe { mem::zeroed() };
-            // SAFETY: the union's fields are integers; this is the one of elements.
-            let element = unsafe { &mut attr.__bindgen_anon_2 };
-            element.map_fd = map.as_raw_fd().cast_unsigned();
-            element.key = (&raw const key) as u64;
-            element.__bindgen_anon_1.value = (&raw mut tag) as u64;
-            match bpf_raw(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
-                // One that nobody has waited for yet does nothing more.
-                Ok(_) if has_ended(&process) => {}
-                Ok(_) => {
-                    cgroups.insert(tag.cgroup);
-                }
-                // Most have none.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(cgroups)
+        read(File::open(self.links().join(CARRIED))?)
     }
+}
+
+/// What the iterator behind a file tells.
+pub(super) fn read(mut file: File) -> io::Result<HashSet<u64>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let (ids, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Err(io::Error::other("a part of a cgroup id"));
+    }
+    Ok(ids.iter().copied().map(u64::from_ne_bytes).collect())
 }
 
 /// Pins the tags of programs whose version did not, so that the next ones know who is

@@ -2,7 +2,7 @@
 
 mod replace;
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use plugin_common::{CONFIG_DRIFT, CONFIG_TRANSIENT, Config};
 
@@ -144,7 +144,7 @@ pub enum SetupError {
     Bind(#[from] BindError),
     /// Processes that left their cgroup.
     #[error("looking for processes that left their cgroup, the programs before stay: {0}")]
-    Carried(io::Error),
+    Carried(KernelError),
     /// The object or its maps.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -395,6 +395,9 @@ fn arm(
         if mechanism != Mechanism::Signal {
             attached.extend(backstop(programs, mechanism)?);
         }
+        // Fails closed: without it nobody could say what may be forgotten.
+        let links = vec![programs.attach_carried()?];
+        attached.push(Attached { mechanism, links });
         attached.push(beside(programs, mechanism));
         let flags = match canary::drift::run(hierarchy, programs.maps_mut()) {
             Ok(()) => CONFIG_DRIFT,

@@ -41,7 +41,7 @@ impl Setup {
         }
         let next = self.pins.next();
         let made = others
-            .hand_over(programs.maps_mut(), hierarchy, &self.records())
+            .hand_over(&mut programs, hierarchy, &self.records())
             .and_then(|containers| {
                 next.remove()?;
                 next.prepare()?;
@@ -125,16 +125,19 @@ impl Others {
     /// Gives the new programs what these refuse by. Returns how many containers.
     fn hand_over(
         &self,
-        to: &mut Maps,
+        programs: &mut Programs,
         hierarchy: &Hierarchy,
         records: &Records,
     ) -> Result<usize, SetupError> {
         match self {
-            Self::Same(maps) => Ok(to.take_over(maps).map_err(PinError::from)?),
+            Self::Same(maps) => {
+                let taken = programs.maps_mut().take_over(maps);
+                Ok(taken.map_err(PinError::from)?)
+            }
             Self::Older(maps) => {
                 let bound = maps.containers().map_err(PinError::from)?;
-                let carried = to.carried().map_err(SetupError::Carried)?;
-                make_anew(to, hierarchy, records, &bound, &carried)
+                let carried = programs.carried().map_err(SetupError::Carried)?;
+                make_anew(programs.maps_mut(), hierarchy, records, &bound, &carried)
             }
         }
     }

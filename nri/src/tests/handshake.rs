@@ -152,6 +152,36 @@ async fn large_chunks() {
     assert_eq!(line.len(), "synchronize [] []".len() + 9 * name.len() + 8);
 }
 
+/// A runtime that always says that more will follow is told to stop, and may begin anew.
+#[tokio::test]
+async fn chunks_without_an_end() {
+    let mut pair = connect(Registration::Accept).await;
+    pair.runtime.registered().await;
+    pair.runtime.configure(20_000).await;
+    let name = "n".repeat(4_000_000);
+    let chunk_of = |more| chunk(&[], &[&name], more);
+    let mut taken = 0;
+    let error = loop {
+        let answer = pair.runtime.plugin.synchronize(within(), &chunk_of(true));
+        match answer.await {
+            Ok(_) => taken += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    // Of 256 MiB.
+    assert_eq!(taken, 67);
+    assert!(error.contains("of more than 268435456 bytes"), "{error}");
+    let again = chunk(&["a"], &["b"], false);
+    pair.runtime
+        .plugin
+        .synchronize(within(), &again)
+        .await
+        .unwrap();
+    pair.log
+        .expect(&["connected 0", "configure", "synchronize [a] [b]", "ready"])
+        .await;
+}
+
 #[tokio::test]
 async fn a_refused_registration_is_an_error() {
     let pair = connect(Registration::Refuse).await;

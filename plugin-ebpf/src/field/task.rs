@@ -2,7 +2,9 @@
 
 use core::{ffi::c_void, ptr};
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_seq_write, bpf_task_pt_regs,
+};
 use plugin_common::{COMM_CAPACITY, LEVEL_MAX};
 
 use super::{File, Typed, kernel_string, load, number, probe, probe32, registers};
@@ -121,6 +123,12 @@ impl Task {
         asked.is_some() && asked == number(mm, constant(&MM_EXE_FILE))
     }
 
+    /// Whether it does nothing more: it waits to be waited for, or not even that.
+    #[inline(always)]
+    pub fn has_ended(&self) -> bool {
+        load::<u32>(self.0, constant(&TASK_EXIT_STATE)) != 0
+    }
+
     /// Address of its parent.
     #[inline(always)]
     pub fn parent(&self) -> Option<u64> {
@@ -188,6 +196,31 @@ impl Task {
             return None;
         }
         Some(load(mm, constant(&MM_ARG_START)))
+    }
+}
+
+/// What an iterator writes to: the kernel's `struct bpf_iter_meta`.
+pub struct Output(Typed);
+
+impl Output {
+    #[inline(always)]
+    pub fn new(meta: *const c_void) -> Self {
+        Self(meta)
+    }
+
+    /// Writes a value as it is in memory. Where the kernel's buffer is full, it calls for
+    /// the same task again once that is read.
+    #[inline(always)]
+    pub fn write(&self, value: &u64) {
+        let file: Typed = load(self.0, constant(&ITER_FILE));
+        // SAFETY: the verifier knows the file; the value has the size that is passed.
+        unsafe {
+            bpf_seq_write(
+                file.cast_mut().cast(),
+                ptr::from_ref(value).cast(),
+                size_of::<u64>() as u32,
+            )
+        };
     }
 }
 

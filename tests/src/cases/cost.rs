@@ -60,6 +60,7 @@ fn costs(mechanism: Mechanism) -> Result<()> {
     };
     bench.figure("host, nothing bound", &bench.outside, ALLOWED)?;
     bench.rules()?;
+    bench.commands()?;
     bench.with(&["whoami"], || {
         bench.figure("host, another bound", &bench.outside, ALLOWED)?;
         bench.depths()?;
@@ -167,18 +168,47 @@ impl Bench {
         Ok(())
     }
 
-    /// Instructions of one run of each of our programs, and of all of them for one exec, while a
-    /// program is run in a cgroup.
+    /// Allow-lists, and what did not come with the image.
+    fn commands(&self) -> Result<()> {
+        for count in [1, 10, 100, 1000] {
+            let others = (1..count).map(|n| format!("whoami{n}"));
+            let listed: Vec<String> = others.chain(["sh".into(), "true".into()]).collect();
+            let what = format!("bound, allow-list of {} names", listed.len());
+            self.command(&what, &["--allow", &listed.join(",")])?;
+        }
+        self.command("bound, drift", &["--drift", "deny"])
+    }
+
+    /// As [`figure`](Self::figure), of `execblock run`, whose own execs are among them: two in
+    /// fifty.
+    fn command(&self, what: &str, options: &[&str]) -> Result<()> {
+        let run = [
+            &["run"],
+            options,
+            &["--", "sh", "-c", &again_and_again(ALLOWED)],
+        ]
+        .concat();
+        self.measured(what, || execblock::run(&run)?.success().map(drop))
+    }
+
+    /// What is run many times in a cgroup.
     fn figure(&self, what: &str, cgroup: &Cgroup, program: &str) -> Result<()> {
-        let script = format!(
-            "echo 0 > {}; i=0; while [ $i -lt {RUNS} ]; do {program}; i=$((i+1)); done; exit 0",
-            cgroup.procs().display()
-        );
+        let join = format!("echo 0 > {}", cgroup.procs().display());
+        let script = format!("{join}; {}", again_and_again(program));
+        self.measured(what, || {
+            process::run(process::command("sh").args(["-c", &script]))?
+                .success()
+                .map(drop)
+        })
+    }
+
+    /// Instructions of one run of each of our programs, and of all of them for one exec.
+    fn measured(&self, what: &str, execs: impl Fn() -> Result<()>) -> Result<()> {
         let mut least = u64::MAX;
         let mut programs: BTreeMap<String, u64> = BTreeMap::new();
         for _ in 0..TRIES {
             let before = statistics()?;
-            process::run(process::command("sh").args(["-c", &script]))?.success()?;
+            execs()?;
             let mut all = 0;
             for (program, (time, runs)) in statistics()? {
                 let (time_before, runs_before) = before.get(&program).copied().unwrap_or_default();
@@ -201,6 +231,11 @@ impl Bench {
         protocol::note(format_args!("{MARK}{line}"));
         Ok(())
     }
+}
+
+/// A script that is [`RUNS`] execs; that they are refused is no failure.
+fn again_and_again(program: &str) -> String {
+    format!("i=0; while [ $i -lt {RUNS} ]; do {program}; i=$((i+1)); done; exit 0")
 }
 
 /// Time and runs of our programs, by name.

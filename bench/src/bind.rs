@@ -13,13 +13,37 @@ use execblock_bench::runtime::{Runtime, container, pod};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
+use crate::kernel;
 use crate::progress;
 use crate::series::{Summary, summary};
 
 /// How long an answer may take before this gives up; a runtime waits two seconds.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-pub(crate) fn measure(execblock: &Path, counts: &[usize], runs: usize) -> Result<Value> {
+/// What containers are told to refuse.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policies {
+    /// So many differ.
+    pub(crate) policies: usize,
+    /// Each has that many names.
+    pub(crate) rules: usize,
+}
+
+impl Policies {
+    /// The annotation of one of them.
+    fn of(self, number: usize) -> [(&'static str, String); 1] {
+        let policy = number % self.policies.max(1);
+        let names = (0..self.rules).map(|rule| format!("tool{policy}-{rule}"));
+        [("execblock/deny", names.collect::<Vec<_>>().join(","))]
+    }
+}
+
+pub(crate) fn measure(
+    execblock: &Path,
+    counts: &[usize],
+    runs: usize,
+    policies: Policies,
+) -> Result<Value> {
     let mut crowd = Crowd::new("execblock-bench", 0)?;
     let own = env::current_exe()?;
     let bare = Runtime::start(
@@ -32,13 +56,13 @@ pub(crate) fn measure(execblock: &Path, counts: &[usize], runs: usize) -> Result
     )?;
     bare.synchronize(Vec::new(), Vec::new())?;
     crowd.grow(runs)?;
-    let (nothing, _) = cycle(&bare, &mut crowd, 0, &[])?;
+    let (nothing, _) = cycle(&bare, &mut crowd, 0, None)?;
     drop(bare);
     progress(&format!("a plugin that does nothing: {nothing:?}"));
 
     let mut rows = Vec::new();
     for &count in counts {
-        let row = at(execblock, &mut crowd, count, runs)?;
+        let row = at(execblock, &mut crowd, count, runs, policies)?;
         progress(&row.to_string());
         rows.push(row);
     }
@@ -46,7 +70,13 @@ pub(crate) fn measure(execblock: &Path, counts: &[usize], runs: usize) -> Result
 }
 
 /// With that many bound before.
-fn at(execblock: &Path, crowd: &mut Crowd, count: usize, runs: usize) -> Result<Value> {
+fn at(
+    execblock: &Path,
+    crowd: &mut Crowd,
+    count: usize,
+    runs: usize,
+    policies: Policies,
+) -> Result<Value> {
     crowd.grow(count + runs)?;
     let unload = || Command::new(execblock).arg("unload").output();
     unload()?;
@@ -62,11 +92,13 @@ fn at(execblock: &Path, crowd: &mut Crowd, count: usize, runs: usize) -> Result<
     daemon.synchronize(Vec::new(), Vec::new())?;
     let empty = resident(daemon.plugin())?;
     for number in 0..count {
-        daemon.start_container(&pod(number), &annotated(number, crowd))?;
+        daemon.start_container(&pod(number), &annotated(number, crowd, policies))?;
     }
     let full = resident(daemon.plugin())?;
-    let (plain, _) = cycle(&daemon, crowd, count, &[])?;
-    let (bind, unbind) = cycle(&daemon, crowd, count, &POLICY)?;
+    let (plain, _) = cycle(&daemon, crowd, count, None)?;
+    let (bind, unbind) = cycle(&daemon, crowd, count, Some(policies))?;
+    let (direct, run) = started(execblock, runs)?;
+    let kernel = kernel::memory()?;
     crowd.shrink(count);
     drop(daemon);
 
@@ -75,7 +107,9 @@ fn at(execblock: &Path, crowd: &mut Crowd, count: usize, runs: usize) -> Result<
     let daemon = Runtime::start(plugin, TIMEOUT)?;
     let registered = began.elapsed();
     let pods = (0..count).map(pod).collect();
-    let containers = (0..count).map(|number| annotated(number, crowd)).collect();
+    let containers = (0..count)
+        .map(|number| annotated(number, crowd, policies))
+        .collect();
     let began = Instant::now();
     daemon.synchronize(pods, containers)?;
     let synchronized = began.elapsed();
@@ -87,14 +121,43 @@ fn at(execblock: &Path, crowd: &mut Crowd, count: usize, runs: usize) -> Result<
         "load_and_register_ms": first.as_millis(),
         "restart_register_ms": registered.as_millis(),
         "synchronize_ms": synchronized.as_millis(),
+        "direct": direct, "run": run, "kernel": kernel,
         "resident_kib": { "empty": empty, "bound": full, "restarted": restarted },
     }))
 }
 
-const POLICY: [(&str, &str); 1] = [("execblock/deny", "whoami,curl,/usr/bin/wget")];
+fn annotated(number: usize, crowd: &Crowd, policies: Policies) -> nri::proto::Container {
+    container(number, &crowd.members()[number], &policies.of(number))
+}
 
-fn annotated(number: usize, crowd: &Crowd) -> nri::proto::Container {
-    container(number, &crowd.members()[number], &POLICY)
+/// From its start to the first line of the command, without and with `execblock run`.
+fn started(execblock: &Path, runs: usize) -> Result<(Summary, Summary)> {
+    let own = env::current_exe()?;
+    let (mut direct, mut run) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let mut command = Command::new(&own);
+        direct.push(first_line(command.arg("now"))?);
+        let mut command = Command::new(execblock);
+        command.args(["run", "--deny", "whoami", "--"]).arg(&own);
+        run.push(first_line(command.arg("now"))?);
+    }
+    Ok((summary(direct), summary(run)))
+}
+
+/// By the clock that both read.
+fn first_line(command: &mut Command) -> Result<Duration> {
+    let began = now();
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {output:?}");
+    let then: u64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    Ok(Duration::from_nanos(then.saturating_sub(began)))
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }
 
 /// Starts and removes those after the first `skip`, each by itself.
@@ -102,15 +165,19 @@ fn cycle(
     runtime: &Runtime,
     crowd: &mut Crowd,
     skip: usize,
-    annotations: &[(&str, &str)],
+    policies: Option<Policies>,
 ) -> Result<(Summary, Summary)> {
     let (mut starts, mut removes) = (Vec::new(), Vec::new());
     for (number, member) in crowd.members_mut().iter_mut().enumerate().skip(skip) {
-        let (pod, container) = (pod(number), container(number, member, annotations));
+        let annotations = policies
+            .into_iter()
+            .flat_map(|policies| policies.of(number));
+        let annotations: Vec<_> = annotations.collect();
+        let (pod, container) = (pod(number), container(number, member, &annotations));
         let began = Instant::now();
         runtime.start_container(&pod, &container)?;
         starts.push(began.elapsed());
-        if !annotations.is_empty() {
+        if policies.is_some() {
             // Else it stays under its rules.
             member.end();
         }

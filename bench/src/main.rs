@@ -3,7 +3,9 @@
 
 mod bare;
 mod bind;
+mod exec;
 mod hooks;
+mod kernel;
 mod series;
 
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bind::Policies;
 use crate::hooks::Programs;
 
 /// Measures execblock on this machine's kernel
@@ -33,6 +36,23 @@ enum What {
         /// Measurements at each
         #[arg(long, default_value_t = 300)]
         runs: usize,
+        /// So many different policies
+        #[arg(long, default_value_t = 1)]
+        policies: usize,
+        /// Names that each of them has
+        #[arg(long, default_value_t = 3)]
+        rules: usize,
+    },
+    /// What an exec takes, without our programs and with them
+    Exec {
+        /// The command `execblock`
+        execblock: PathBuf,
+        /// How often each situation is measured
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// Execs of one measurement
+        #[arg(long, default_value_t = 500)]
+        execs: usize,
     },
     /// What hook and wrapper add to a container's start
     Hooks {
@@ -48,6 +68,15 @@ enum What {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// As many execs in a cgroup, for `exec`
+    Loop {
+        /// That many
+        execs: u32,
+        /// The file that processes of the cgroup are written to
+        cgroup: PathBuf,
+    },
+    /// What the clock says, for `bind`
+    Now,
     /// A plugin that does nothing, to compare with
     Bare {
         /// The runtime's socket
@@ -71,7 +100,19 @@ fn run(what: &What) -> Result<()> {
             execblock,
             bound,
             runs,
-        } => bind::measure(execblock, bound, *runs)?,
+            policies,
+            rules,
+        } => {
+            let (policies, rules) = (*policies, *rules);
+            bind::measure(execblock, bound, *runs, Policies { policies, rules })?
+        }
+        What::Exec {
+            execblock,
+            rounds,
+            execs,
+        } => exec::measure(execblock, *rounds, *execs)?,
+        What::Loop { execs, cgroup } => exec::looped(*execs, cgroup)?.into(),
+        What::Now => bind::now().into(),
         What::Hooks {
             programs,
             runc,

@@ -134,7 +134,11 @@ pub fn pod(number: usize) -> PodSandbox {
 
 /// A running container of that pod, with the environment and the mounts of a usual one.
 #[must_use]
-pub fn container(number: usize, member: &Member, annotations: &[(&str, &str)]) -> Container {
+pub fn container<V: AsRef<str>>(
+    number: usize,
+    member: &Member,
+    annotations: &[(&str, V)],
+) -> Container {
     let annotations = annotations.iter();
     let env = (0..24).map(|n| format!("SHOP_SERVICE_{n}_ADDRESS=tcp://10.96.0.{n}:443"));
     let mounts = (0..8).map(|n| Mount {
@@ -151,7 +155,7 @@ pub fn container(number: usize, member: &Member, annotations: &[(&str, &str)]) -
         state: ContainerState::CONTAINER_RUNNING.into(),
         labels: pairs("io.kubernetes", &["container.name", "pod.name", "pod.uid"]).collect(),
         annotations: pairs("io.kubernetes", &["restartCount", "ports"])
-            .chain(annotations.map(|&(key, value)| (key.to_owned(), value.to_owned())))
+            .chain(annotations.map(|(key, value)| ((*key).to_owned(), value.as_ref().to_owned())))
             .collect(),
         args: vec!["/usr/bin/web".to_owned()],
         env: env.collect(),

@@ -10,7 +10,7 @@ use std::{
 use execblock::{
     annotation::{Annotation, Spec},
     bind::{Binder, Unbound},
-    cgroup::{Cgroup, Init},
+    cgroup::Init,
     config::Subject,
     node::Node,
     record::{Owner, Record},
@@ -147,12 +147,12 @@ impl Daemon {
         }
         match bound {
             Ok(None) => Ok(()),
-            Ok(Some(cgroup)) => {
+            Ok(Some(record)) => {
                 log::info!(
                     "bound {}: cgroup {} ({}) in {:?}",
                     start.owner.describe(),
-                    cgroup.id,
-                    cgroup.path,
+                    record.cgroup,
+                    record.path,
                     began.elapsed()
                 );
                 Ok(())
@@ -178,7 +178,7 @@ impl Daemon {
     }
 
     /// `None`: nothing holds for it, and nothing was touched.
-    fn bind(&mut self, start: &Start) -> Result<Option<Cgroup>, String> {
+    fn bind(&mut self, start: &Start) -> Result<Option<Record>, String> {
         let Some(spec) = spec(start)? else {
             return Ok(None);
         };
@@ -188,20 +188,12 @@ impl Daemon {
             root: None,
         };
         self.binder.set_runtime(start.runtime);
-        let cgroup = self
+        let record = self
             .binder
             .bind_container(&start.owner, init, &spec)
             .map_err(|error| error.to_string())?;
-        let records = self.binder.records();
-        match records.read(&start.owner.container, cgroup.id) {
-            Ok(record) => {
-                let known = record.map(|record| (cgroup.id, record));
-                self.records.extend(known);
-            }
-            // It is bound all the same.
-            Err(error) => log::warn!("{error}"),
-        }
-        Ok(Some(cgroup))
+        self.records.insert(record.cgroup, record.clone());
+        Ok(Some(record))
     }
 
     /// An entry that can't be removed stays until it is collected: that fails

@@ -54,6 +54,21 @@ enum What {
         /// Containers that are bound before
         #[arg(long, default_value = "0,1000,10000")]
         bound: String,
+        /// So many different policies
+        #[arg(long, default_value_t = 1)]
+        policies: usize,
+        /// Names that each of them has
+        #[arg(long, default_value_t = 3)]
+        rules: usize,
+    },
+    /// What an exec takes by the clock, without the programs and with them
+    Exec {
+        /// How often each situation is measured
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// Execs of one measurement
+        #[arg(long, default_value_t = 500)]
+        execs: usize,
     },
 }
 
@@ -77,7 +92,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     match &arguments.what {
         What::Cost { .. } => {}
         What::Hooks { runs } => hooks(*runs)?,
-        What::Bind { runs, bound } => bind(*runs, bound)?,
+        What::Bind {
+            runs,
+            bound,
+            policies,
+            rules,
+        } => bind(*runs, bound, (*policies, *rules))?,
+        What::Exec { rounds, execs } => exec(*rounds, *execs)?,
     }
     Ok(true)
 }
@@ -169,11 +190,13 @@ fn hooks(runs: usize) -> Result<()> {
 }
 
 /// The daemon.
-fn bind(runs: usize, bound: &str) -> Result<()> {
+fn bind(runs: usize, bound: &str, (policies, rules): (usize, usize)) -> Result<()> {
     let programs = build()?;
     let mut bench = Command::new(programs.join("execblock-bench"));
     bench.arg("bind").arg(programs.join("execblock"));
-    let found = measured(bench.args(["--runs", &runs.to_string(), "--bound", bound]))?;
+    bench.args(["--runs", &runs.to_string(), "--bound", bound]);
+    bench.args(["--policies", &policies.to_string()]);
+    let found = measured(bench.args(["--rules", &rules.to_string()]))?;
     println!(
         "µs, median / p99; a plugin that does nothing: {}",
         times(&found["bare"])
@@ -187,6 +210,23 @@ fn bind(runs: usize, bound: &str) -> Result<()> {
         println!(
             "{:>8} {plain:>18} {bind:>18} {unbind:>18}",
             number(&row["bound"])
+        );
+    }
+    println!("µs from the start to a command's first line, directly and by execblock run;");
+    println!("KiB of the kernel's for maps and for programs");
+    println!(
+        "{:>8} {:>18} {:>18} {:>18} {:>18}",
+        "bound", "directly", "execblock run", "maps", "programs"
+    );
+    for row in rows(&found) {
+        let kernel = &row["kernel"];
+        println!(
+            "{:>8} {:>18} {:>18} {:>18} {:>18}",
+            number(&row["bound"]),
+            times(&row["direct"]),
+            times(&row["run"]),
+            number(&kernel["maps_kib"]),
+            number(&kernel["programs_kib"])
         );
     }
     println!("the daemon's memory, KiB resident, and milliseconds of a restart");
@@ -206,6 +246,37 @@ fn bind(runs: usize, bound: &str) -> Result<()> {
         );
     }
     write("bind", &found)
+}
+
+/// By the clock.
+fn exec(rounds: usize, execs: usize) -> Result<()> {
+    let programs = build()?;
+    let mut bench = Command::new(programs.join("execblock-bench"));
+    bench.arg("exec").arg(programs.join("execblock"));
+    bench.args(["--rounds", &rounds.to_string()]);
+    let found = measured(bench.args(["--execs", &execs.to_string()]))?;
+    let spread = |of: &Value, digits: usize| {
+        let one = |name: &str| of[name].as_f64().unwrap_or_default();
+        format!(
+            "{:.digits$} ({:.digits$} to {:.digits$})",
+            one("median"),
+            one("low"),
+            one("high")
+        )
+    };
+    println!(
+        "{:24} {:>24} {:>26}",
+        "median (nine tenths lie in)", "µs an exec", "of not loaded"
+    );
+    for row in rows(&found) {
+        println!(
+            "{:24} {:>24} {:>26}",
+            row["name"].as_str().unwrap_or_default(),
+            spread(&row["us"], 0),
+            spread(&row["ratio"], 3)
+        );
+    }
+    write("exec", &found)
 }
 
 /// What the program found; what it says meanwhile is seen.

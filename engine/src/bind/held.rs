@@ -74,7 +74,10 @@ impl Held<'_> {
             since: None,
         };
         let policy = Policy::compile(&rules);
-        self.records.write(record)?;
+        // As after a restart, when the engine tells all its containers.
+        if before.as_ref() != Some(record) {
+            self.records.write(record)?;
+        }
         if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
             if !before.as_ref().is_some_and(|before| before.is_of(record)) {
                 self.records.remove(record)?;

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use plugin_common::{Container, Flow, Hit};
@@ -22,7 +23,7 @@ use crate::{
     annotation::{Drift, Mode, Spec},
     cgroup::{Cgroup, CgroupError, Hierarchy, Init},
     clock,
-    kernel::{MapError, PinError, Pins},
+    kernel::{MapError, Maps, PinError, Pins},
     lock::{Lock, LockError, RUN_DIR},
     order::{Change, NotDenied, Orders},
     record::{Owner, Record, RecordError},
@@ -102,8 +103,8 @@ pub struct Bound {
     pub flow: Flow,
 }
 
-/// Binds, unbinds and collects. Opens the pins anew under the lock for each
-/// call: they may have been replaced since the last one.
+/// Binds, unbinds and collects. Looks at the pins anew under the lock for each call: they
+/// may have been replaced since the last one.
 #[derive(Clone, Debug)]
 pub struct Binder {
     pins: Pins,
@@ -111,6 +112,8 @@ pub struct Binder {
     hierarchy: Hierarchy,
     /// The namespaces of the runtime whose containers are bound.
     runtime: Namespaces,
+    /// The maps of the call before, while nobody uses them.
+    kept: Arc<Mutex<Option<Maps>>>,
 }
 
 impl Binder {
@@ -126,6 +129,7 @@ impl Binder {
             hierarchy: Hierarchy::find()?,
             // Without them nothing of the runtime is exempted, which is closed.
             runtime: Namespaces::own().unwrap_or_default(),
+            kept: Arc::default(),
         })
     }
 
@@ -166,7 +170,7 @@ impl Binder {
     }
 
     /// Binds a container by its first process. What the command line ordered
-    /// for it stays.
+    /// for it stays. Returns what is kept of it.
     ///
     /// # Errors
     ///
@@ -176,7 +180,7 @@ impl Binder {
         owner: &Owner,
         init: impl Into<Init<'a>>,
         spec: &Spec,
-    ) -> Result<Cgroup, BindError> {
+    ) -> Result<Record, BindError> {
         let init = init.into();
         let cgroup = self.hierarchy.of_container(init, &owner.container)?;
         let _lock = Lock::acquire(&self.run_dir)?;
@@ -197,7 +201,8 @@ impl Binder {
             runtime: self.runtime,
         };
         held.apply(&mut record, before, &cgroup, &home)?;
-        Ok(cgroup)
+        self.keep(held);
+        Ok(record)
     }
 
     /// Binds a cgroup of our own to orders alone.
@@ -312,6 +317,7 @@ impl Binder {
                 continue;
             }
             held.forget(&record)?;
+            self.keep(held);
             if result == Unbound::Unknown {
                 result = Unbound::Done;
             }
@@ -370,12 +376,22 @@ impl Binder {
     /// The maps and records, for whoever has the lock.
     fn open(&self) -> Result<Held<'_>, PinError> {
         self.pins.recover()?;
+        let kept = self.kept().take();
         Ok(Held {
             pins: &self.pins,
-            maps: self.pins.open()?,
+            maps: self.pins.open_again(kept)?,
             records: self.records(),
             hierarchy: &self.hierarchy,
         })
+    }
+
+    /// For the next call: to open a map is three system calls.
+    fn keep(&self, held: Held<'_>) {
+        *self.kept() = Some(held.maps);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Maps>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,8 +8,7 @@ use std::{
 };
 
 use aya::programs::{
-    BtfTracePoint, Iter, KProbe, Lsm, Program, ProgramError, ProgramInfo,
-    iter::IterLink,
+    BtfTracePoint, Iter, KProbe, Lsm, Program, ProgramError, ProgramInfo, iter::IterLink,
     links::FdLink,
 };
 

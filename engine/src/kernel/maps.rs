@@ -135,6 +135,17 @@ impl Maps {
         config.get(&0, 0).map_err(other(CONFIG))
     }
 
+    /// Whether these are the maps whose pins lie there. No number of a map is used again
+    /// while somebody has it open.
+    pub(super) fn are_pinned_in(&self, dir: &Path) -> Result<bool, MapError> {
+        let pinned = MapData::from_pin(dir.join(CONFIG)).map_err(other(CONFIG))?;
+        let Map::Array(own) = &self.config else {
+            return Ok(false);
+        };
+        let id = |data: &MapData| Ok(data.info().map_err(other(CONFIG))?.id());
+        Ok(id(&pinned)? == id(own)?)
+    }
+
     /// The maps with their names, for pinning.
     pub(super) fn all(&self) -> [(&'static str, &Map); 12] {
         [

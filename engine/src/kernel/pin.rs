@@ -188,6 +188,19 @@ impl Pins {
         }
     }
 
+    /// As [`open`](Self::open), with maps that were opened before if they are those that
+    /// are pinned now.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_again(&self, kept: Option<Maps>) -> Result<Maps, PinError> {
+        match (self.state()?, kept) {
+            (PinState::Loaded(_), Some(kept)) if kept.are_pinned_in(&self.dir)? => Ok(kept),
+            _ => self.open(),
+        }
+    }
+
     /// Makes the directories, private, on a BPF file system that is mounted if
     /// need be.
     ///

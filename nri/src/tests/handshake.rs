@@ -162,8 +162,9 @@ async fn chunks_without_an_end() {
     let chunk_of = |more| chunk(&[], &[&name], more);
     let mut taken = 0;
     let error = loop {
-        let answer = pair.runtime.plugin.synchronize(within(), &chunk_of(true));
-        match answer.await {
+        let chunk = chunk_of(true);
+        let answer = pair.runtime.plugin.synchronize(within(), &chunk).await;
+        match answer {
             Ok(_) => taken += 1,
             Err(error) => break error.to_string(),
         }

@@ -4,6 +4,7 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -13,7 +14,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use crate::{
-    host,
+    chart, host,
     vm::cost::{self, Figure, Figures},
 };
 
@@ -30,6 +31,9 @@ enum What {
         /// Mechanism to measure; may be repeated
         #[arg(long, value_name = "MECHANISM", value_parser = PossibleValuesParser::new(cost::mechanisms()))]
         mechanism: Vec<String>,
+        /// Only what every change can wait for
+        #[arg(long, conflicts_with = "write")]
+        few: bool,
         /// Fail where something costs over 2 % more than the committed figures say
         #[arg(long)]
         check: bool,
@@ -40,6 +44,8 @@ enum What {
         #[arg(long, default_value_t = 1)]
         jobs: usize,
     },
+    /// Draw the committed costs: write docs/cost.svg
+    Chart,
     /// What the OCI hook and the runtime wrapper add to a container's start
     Hooks {
         /// Measurements of each kind
@@ -75,13 +81,19 @@ enum What {
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     if let What::Cost {
         mechanism,
+        few,
         check,
         write,
         jobs,
     } = &arguments.what
     {
-        let now = measured_costs(mechanism, *jobs)?;
+        let now = measured_costs(mechanism, *few, *jobs)?;
         return held_against_the_committed(now, *check, *write);
+    }
+    if let What::Chart = &arguments.what {
+        let figures = committed()?.unwrap_or_default();
+        draw(&figures)?;
+        return Ok(true);
     }
     if !host::is_root() {
         bail!("binding needs root: run it as root");
@@ -90,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         return host::in_own_mounts(env::args_os().skip(1));
     }
     match &arguments.what {
-        What::Cost { .. } => {}
+        What::Cost { .. } | What::Chart => {}
         What::Hooks { runs } => hooks(*runs)?,
         What::Bind {
             runs,
@@ -104,29 +116,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Figures that are committed, below the checkout.
-const BASELINE: &str = "bench/baseline.json";
+pub(crate) const BASELINE: &str = "bench/baseline.json";
 
 /// What the programs cost, under these mechanisms or all.
-fn measured_costs(mechanisms: &[String], jobs: usize) -> Result<Figures> {
+fn measured_costs(mechanisms: &[String], few: bool, jobs: usize) -> Result<Figures> {
     let all: Vec<String> = cost::mechanisms().map(ToOwned::to_owned).collect();
     let wanted = if mechanisms.is_empty() {
         &all
     } else {
         mechanisms
     };
-    cost::measure(wanted, jobs)
+    cost::measure(wanted, few, jobs)
 }
 
 /// Prints them beside those that are committed, and keeps them in their place.
 fn held_against_the_committed(now: Figures, check: bool, keep: bool) -> Result<bool> {
-    let baseline = host::checkout().join(BASELINE);
-    let before: Figures = match fs::read(&baseline) {
-        Ok(text) => serde_json::from_slice(&text).context(BASELINE)?,
-        Err(_) => Figures::default(),
-    };
+    let before = committed()?.unwrap_or_default();
     println!(
-        "{:10} {:36} {:>8} {:>8}  programs",
-        "", "instructions an exec", "now", "before"
+        "{:10} {:36} {:>8} {:>8} {:>9}  programs",
+        "", "instructions an exec", "now", "before", "whole"
     );
     for figure in &now.figures {
         let is =
@@ -138,10 +146,11 @@ fn held_against_the_committed(now: Figures, check: bool, keep: bool) -> Result<b
             .map(|(name, each)| format!("{name} {each}"))
             .collect();
         println!(
-            "{:10} {:36} {:>8} {known:>8}  {}",
+            "{:10} {:36} {:>8} {known:>8} {:>9}  {}",
             figure.mechanism,
             figure.what,
             figure.exec,
+            figure.whole,
             programs.join(", ")
         );
     }
@@ -160,9 +169,25 @@ fn held_against_the_committed(now: Figures, check: bool, keep: bool) -> Result<b
         kept.figures.extend(now.figures);
         kept.kernels.extend(now.kernels);
         let text = serde_json::to_string_pretty(&kept)?;
+        let baseline = host::checkout().join(BASELINE);
         fs::write(&baseline, text + "\n").context(BASELINE)?;
+        draw(&kept)?;
     }
     Ok(!check || worse.is_empty())
+}
+
+/// What is committed, if anything is.
+fn committed() -> Result<Option<Figures>> {
+    match fs::read(host::checkout().join(BASELINE)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).context(BASELINE)?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(BASELINE),
+    }
+}
+
+fn draw(figures: &Figures) -> Result<()> {
+    let file = host::checkout().join(chart::CHART);
+    fs::write(&file, chart::of(figures)?).with_context(|| file.display().to_string())
 }
 
 /// Hook and wrapper.

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod bench;
+mod chart;
 mod ebpf;
 mod fuzz;
 mod host;

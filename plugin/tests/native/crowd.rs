@@ -69,7 +69,7 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
                 let next = (number % every == 0).then(|| annotated.next());
                 match next.flatten() {
                     Some(member) => container(number, member, &DENY),
-                    None => container(number, other, &[]),
+                    None => container(number, other, &DENY[..0]),
                 }
             })
             .collect();

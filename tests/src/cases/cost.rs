@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const RUNS: u64 = 50;
 const TRIES: u32 = 3;
 const ALLOWED: &str = "/usr/bin/true";
+/// Where only the whole of an exec is known.
+const NOT_LOADED: &str = "not loaded";
 /// Beside the one that is measured.
 const CONTAINERS: [u64; 2] = [1000, 16_383];
 
@@ -38,28 +41,31 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let mechanisms = Mechanism::ALL.into_iter();
     let mechanisms = mechanisms.filter(|one| kernel.is_usual_for(*one));
     mechanisms
-        .map(|mechanism| {
-            Case::slow(format!("cost/{}", mechanism.name()), move |_| {
-                costs(mechanism)
-            })
+        .flat_map(|mechanism| {
+            let name = mechanism.name();
+            let all = Case::slow(format!("cost/{name}"), move |_| costs(mechanism, all));
+            let few = Case::slow(format!("cost-few/{name}"), move |_| costs(mechanism, few));
+            [all, few]
         })
         .collect()
 }
 
-fn costs(mechanism: Mechanism) -> Result<()> {
-    execblock::unloaded()?;
-    execblock::loaded(mechanism)?;
-    fs::write(STATISTICS, "1").context(STATISTICS)?;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let release = json!({ "mechanism": mechanism.name(), "kernel": release.trim() });
-    protocol::note(format_args!("{MARK}{release}"));
-    let bench = Bench {
-        mechanism,
-        outside: Cgroup::own()?.child("outside")?,
-        bound: Cgroup::own()?.child("bound")?,
-    };
+/// What every change can wait for.
+fn few(bench: &Bench) -> Result<()> {
     bench.figure("host, nothing bound", &bench.outside, ALLOWED)?;
-    bench.rules()?;
+    for (kind, item) in KINDS {
+        bench.rules(kind, item, 1)?;
+    }
+    Ok(())
+}
+
+fn all(bench: &Bench) -> Result<()> {
+    bench.figure("host, nothing bound", &bench.outside, ALLOWED)?;
+    for (kind, item) in KINDS {
+        for count in [1, 10, 100, 1000] {
+            bench.rules(kind, item, count)?;
+        }
+    }
     bench.commands()?;
     bench.with(&["whoami"], || {
         bench.figure("host, another bound", &bench.outside, ALLOWED)?;
@@ -69,7 +75,36 @@ fn costs(mechanism: Mechanism) -> Result<()> {
     })?;
     bench.with(&["true"], || {
         bench.figure("bound, denied", &bench.bound, ALLOWED)
-    })?;
+    })
+}
+
+/// Deny lists of one kind each, none of which has what is run.
+type Item = fn(u32) -> String;
+const KINDS: [(&str, Item); 6] = [
+    ("name", |n| format!("whoami{n}")),
+    ("long name", |n| {
+        format!("a-name-of-more-than-32-bytes-in-all-{n}")
+    }),
+    ("path", |n| format!("/usr/local/bin/whoami{n}")),
+    ("directory", |n| format!("/opt/tools{n}/")),
+    ("prefix", |n| format!("whoami{n}x*")),
+    ("suffix", |n| format!("*x{n}whoami")),
+];
+
+fn costs(mechanism: Mechanism, measure: impl Fn(&Bench) -> Result<()>) -> Result<()> {
+    execblock::unloaded()?;
+    fs::write(STATISTICS, "1").context(STATISTICS)?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let release = json!({ "mechanism": mechanism.name(), "kernel": release.trim() });
+    protocol::note(format_args!("{MARK}{release}"));
+    let bench = Bench {
+        mechanism,
+        outside: Cgroup::own()?.child("outside")?,
+        bound: Cgroup::own()?.child("bound")?,
+    };
+    bench.figure(NOT_LOADED, &bench.outside, ALLOWED)?;
+    execblock::loaded(mechanism)?;
+    measure(&bench)?;
     fs::write(STATISTICS, "0").context(STATISTICS)
 }
 
@@ -88,30 +123,14 @@ impl Bench {
         execblock::run(&["clear", &query])?.success().map(drop)
     }
 
-    /// Deny lists of one kind each, none of which has what is run.
-    fn rules(&self) -> Result<()> {
-        type Item = fn(u32) -> String;
-        let kinds: [(&str, Item); 6] = [
-            ("name", |n| format!("whoami{n}")),
-            ("long name", |n| {
-                format!("a-name-of-more-than-32-bytes-in-all-{n}")
-            }),
-            ("path", |n| format!("/usr/local/bin/whoami{n}")),
-            ("directory", |n| format!("/opt/tools{n}/")),
-            ("prefix", |n| format!("whoami{n}x*")),
-            ("suffix", |n| format!("*x{n}whoami")),
-        ];
-        for (kind, item) in kinds {
-            for count in [1, 10, 100, 1000] {
-                let items: Vec<String> = (0..count).map(item).collect();
-                let items: Vec<&str> = items.iter().map(String::as_str).collect();
-                self.with(&items, || {
-                    let what = format!("bound, {count} {kind}");
-                    self.figure(&what, &self.bound, ALLOWED)
-                })?;
-            }
-        }
-        Ok(())
+    /// A deny list of one kind.
+    fn rules(&self, kind: &str, item: Item, count: u32) -> Result<()> {
+        let items: Vec<String> = (0..count).map(item).collect();
+        let items: Vec<&str> = items.iter().map(String::as_str).collect();
+        self.with(&items, || {
+            let what = format!("bound, {count} {kind}");
+            self.figure(&what, &self.bound, ALLOWED)
+        })
     }
 
     /// Processes in cgroups below the bound one.
@@ -182,12 +201,8 @@ impl Bench {
     /// As [`figure`](Self::figure), of `execblock run`, whose own execs are among them: two in
     /// fifty.
     fn command(&self, what: &str, options: &[&str]) -> Result<()> {
-        let run = [
-            &["run"],
-            options,
-            &["--", "sh", "-c", &again_and_again(ALLOWED)],
-        ]
-        .concat();
+        let script = again_and_again(ALLOWED);
+        let run = [&["run"], options, &["--", "sh", "-c", &script]].concat();
         self.measured(what, || execblock::run(&run)?.success().map(drop))
     }
 
@@ -202,13 +217,16 @@ impl Bench {
         })
     }
 
-    /// Instructions of one run of each of our programs, and of all of them for one exec.
+    /// Instructions of one run of each of our programs, of all of them for one exec, and of all
+    /// that the machine did for one: the shell's fork, the exec, the program and its end.
     fn measured(&self, what: &str, execs: impl Fn() -> Result<()>) -> Result<()> {
-        let mut least = u64::MAX;
+        let (mut least, mut whole) = (u64::MAX, u128::MAX);
         let mut programs: BTreeMap<String, u64> = BTreeMap::new();
         for _ in 0..TRIES {
             let before = statistics()?;
+            let began = Instant::now();
             execs()?;
+            whole = whole.min(began.elapsed().as_nanos() / u128::from(RUNS));
             let mut all = 0;
             for (program, (time, runs)) in statistics()? {
                 let (time_before, runs_before) = before.get(&program).copied().unwrap_or_default();
@@ -221,11 +239,15 @@ impl Bench {
             }
             least = least.min(all / RUNS);
         }
-        ensure!(!programs.is_empty(), "{what}: no program of ours ran");
+        ensure!(
+            programs.is_empty() == (what == NOT_LOADED),
+            "{what}: no program of ours ran"
+        );
         let line = json!({
             "mechanism": self.mechanism.name(),
             "what": what,
             "exec": least,
+            "whole": whole,
             "programs": programs,
         });
         protocol::note(format_args!("{MARK}{line}"));

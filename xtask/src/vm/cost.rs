@@ -26,6 +26,9 @@ pub(crate) struct Figure {
     pub(crate) what: String,
     /// Instructions of all programs for one exec, its fork and its mappings with it.
     pub(crate) exec: u64,
+    /// Instructions of all that the machine does for it, from the fork to the end.
+    #[serde(default)]
+    pub(crate) whole: u64,
     /// Instructions of one run, by program.
     pub(crate) programs: BTreeMap<String, u64>,
 }
@@ -43,12 +46,13 @@ pub(crate) fn mechanisms() -> impl Iterator<Item = &'static str> {
     machines.flat_map(|(_, _, mechanisms)| mechanisms.iter().copied())
 }
 
-/// Boots a machine for each mechanism.
-pub(crate) fn measure(wanted: &[String], jobs: usize) -> Result<Figures> {
+/// Boots a machine for each mechanism; measures `few` situations or all.
+pub(crate) fn measure(wanted: &[String], few: bool, jobs: usize) -> Result<Figures> {
     super::check_tools()?;
     let cache = Cache::open()?;
     let payload = Payload::build(&cache)?;
-    let filter: Vec<String> = wanted.iter().map(|one| format!("cost/{one}")).collect();
+    let cases = if few { "cost-few" } else { "cost" };
+    let filter: Vec<String> = wanted.iter().map(|one| format!("{cases}/{one}")).collect();
     let selection = Selection::of_cost(jobs, &filter.join(","));
     let mut ready = VecDeque::new();
     for (kernel, userland, mechanisms) in MACHINES {
@@ -137,6 +141,7 @@ mod tests {
                 mechanism: "lsm".to_owned(),
                 what: "host".to_owned(),
                 exec,
+                whole: 0,
                 programs: BTreeMap::new(),
             }],
         }

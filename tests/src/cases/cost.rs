@@ -191,7 +191,7 @@ impl Bench {
     fn commands(&self) -> Result<()> {
         for count in [1, 10, 100, 1000] {
             let others = (1..count).map(|n| format!("whoami{n}"));
-            let listed: Vec<String> = others.chain(["sh".into(), "true".into()]).collect();
+            let listed: Vec<String> = others.chain(["dash".into(), "true".into()]).collect();
             let what = format!("bound, allow-list of {} names", listed.len());
             self.command(&what, &["--allow", &listed.join(",")])?;
         }

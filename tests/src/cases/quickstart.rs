@@ -135,12 +135,12 @@ fn install() -> Result<()> {
     if Path::new(FOLDER).exists() {
         return Ok(());
     }
-    for (from, to) in INSTALLED {
+    for &(from, to) in INSTALLED {
         let folder = Path::new(to).parent().context("a folder")?;
         fs::create_dir_all(folder)?;
         // Cheaper than a copy, and known by this path as one would be.
         fs::write(to, "")?;
-        mount_bind(from, to).context(*to)?;
+        mount_bind(from, to).context(to)?;
     }
     fs::write(crictl::PROGRAM, crictl::SCRIPT)?;
     fs::set_permissions(crictl::PROGRAM, fs::Permissions::from_mode(0o755))?;

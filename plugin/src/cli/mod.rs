@@ -37,7 +37,9 @@ pub(crate) const KERNEL: u8 = 3;
 /// Say which programs a container must not execute; the kernel refuses them.
 #[derive(Debug, Parser)]
 #[command(name = "execblock", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 this kernel can't.")]
+#[command(after_help = "\
+Begin with execblock doctor; execblock COMMAND --help has examples.
+Exit status: 0 done, 1 failed, 2 usage, 3 this kernel can't.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,8 +59,8 @@ enum Command {
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
-    Nri(nri::Args),
     Unload(unload::Args),
+    Nri(nri::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Manual(manual::Args),
@@ -89,6 +91,12 @@ impl<E: std::error::Error> From<E> for Failure {
 /// 3 where the kernel is the reason, and the next step.
 pub(crate) fn setup_failure(error: SetupError) -> Failure {
     match error {
+        // Of the kernel nothing is known yet.
+        SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_)
+            if !rustix::process::geteuid().is_root() =>
+        {
+            Failure::new(FAILED, format!("{error}\nrun it as root (sudo)"))
+        }
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
             let old = execblock::probe::too_old();
             let old = old.map(|reason| format!("\n{reason}")).unwrap_or_default();

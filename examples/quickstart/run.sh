@@ -4,5 +4,4 @@
 # shellcheck source=examples/quickstart/steps.sh
 . "$(dirname "$0")/steps.sh"
 
-run 'execblock run --deny whoami -- sh -c "id -un"'
-refused 'execblock run --deny whoami -- sh -c whoami'
+refused 'execblock run --deny whoami -- sh -c "id -un; whoami"'

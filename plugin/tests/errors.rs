@@ -150,6 +150,7 @@ fn without_root() {
         &["setup", "docker"][..],
         &["load"],
         &["run", "--deny", "id", "--", "true"],
+        &["deny", "no-such-container", "id"],
     ] {
         let said = as_user(arguments);
         assert!(said.contains("root"), "{said}");

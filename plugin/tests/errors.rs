@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -19,72 +20,62 @@ const HIDE: &str = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && 
 
 /// The command's output and exit status, as root of a machine with nothing on it.
 fn as_root(etc: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            HIDE,
-            "sh",
-        ])
-        .arg(etc)
-        .arg(PROGRAM)
-        .args(arguments);
-    said(&mut command)
+    said(alone(etc).arg(PROGRAM).args(arguments))
 }
 
 /// The same as somebody who is not root.
 fn as_user(arguments: &[&str]) -> String {
     let mut command = Command::new("unshare");
-    command.args(["--user", PROGRAM]).args(arguments);
-    said(&mut command)
+    said(command.args(["--user", PROGRAM]).args(arguments))
 }
 
 fn plain(arguments: &[&str]) -> String {
     said(Command::new(PROGRAM).args(arguments))
 }
 
+/// Puts what follows into namespaces of its own.
+fn alone(etc: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount"])
+        .args(["sh", "-c", HIDE, "sh"])
+        .arg(etc);
+    command
+}
+
 fn said(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return format!("{command:?}: {error}"),
+    };
     format!(
-        "{}{}exit status {}\n",
-        text(&output.stdout),
-        text(&output.stderr),
-        output.status.code().unwrap()
+        "{}{}{}\n",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output
+            .status
+            .to_string()
+            .replace("exit status:", "exit status")
     )
 }
 
-/// Why namespaces can't be had here, which is no fault of ours.
-fn no_namespaces() -> Option<String> {
-    let etc = TempDir::new().unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            HIDE,
-            "sh",
-        ])
-        .arg(etc.path())
-        .arg("/bin/true");
-    let said = said(&mut command);
-    (said != "exit status 0\n").then_some(said)
+/// Whether namespaces can be had here. That they can't be is no fault of ours.
+fn has_namespaces() -> io::Result<bool> {
+    let etc = TempDir::new()?;
+    let said = said(alone(etc.path()).arg("/bin/true"));
+    if said != "exit status 0\n" {
+        writeln!(io::stderr(), "skipped, no namespaces here: {said}")?;
+    }
+    Ok(said == "exit status 0\n")
 }
 
 /// A folder that stands for `/etc`, with this as our configuration.
-fn etc(config: &str) -> TempDir {
-    let etc = TempDir::new().unwrap();
+fn etc(config: &str) -> io::Result<TempDir> {
+    let etc = TempDir::new()?;
     let folder = etc.path().join("execblock");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("config.toml"), config).unwrap();
-    etc
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("config.toml"), config)?;
+    Ok(etc)
 }
 
 #[test]
@@ -142,8 +133,7 @@ fn pins() {
 
 #[test]
 fn without_root() {
-    if let Some(reason) = no_namespaces() {
-        eprintln!("skipped: no namespaces here: {reason}");
+    if !has_namespaces().unwrap() {
         return;
     }
     for arguments in [
@@ -160,11 +150,10 @@ fn without_root() {
 
 #[test]
 fn with_nothing_there() {
-    if let Some(reason) = no_namespaces() {
-        eprintln!("skipped: no namespaces here: {reason}");
+    if !has_namespaces().unwrap() {
         return;
     }
-    let empty = etc("");
+    let empty = etc("").unwrap();
     assert_snapshot!(
         "unknown-container",
         as_root(empty.path(), &["deny", "web", "whoami"])
@@ -173,12 +162,12 @@ fn with_nothing_there() {
         ("unknown field", "[metrics]\nlissten = \"127.0.0.1:9643\"\n"),
         ("no TOML", "[metrics\n"),
     ] {
-        let etc = etc(config);
+        let etc = etc(config).unwrap();
         assert_snapshot!(
             format!("configuration {name} lint").replace(' ', "-"),
             as_root(etc.path(), &["lint", "/etc/execblock/config.toml"])
         );
     }
-    let etc = etc("[metrics]\nlissten = \"127.0.0.1:9643\"\n");
+    let etc = etc("[metrics]\nlissten = \"127.0.0.1:9643\"\n").unwrap();
     assert_snapshot!("configuration-daemon", as_root(etc.path(), &["nri"]));
 }

@@ -23,7 +23,7 @@ fn help(arguments: &[&str]) -> String {
         .assert()
         .code(0)
         .stderr("");
-    String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    String::from_utf8_lossy(&output.get_output().stdout).into_owned()
 }
 
 #[test]

@@ -45,3 +45,8 @@ pub mod scope;
 pub mod setup;
 pub mod site;
 mod trusted;
+
+/// The example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -205,11 +205,25 @@ fn setup_writes_the_hook_where_podman_and_cri_o_look() {
     let hook = root.join("etc/containers/oci/hooks.d/execblock.json");
     let text = std::fs::read_to_string(&hook).unwrap();
     assert!(text.contains("createRuntime") && text.contains(env!("CARGO_BIN_EXE_execblock")));
+    // Podman reads the packages' directory, and of others what its configuration names.
+    let packaged = root.join("usr/share/containers/oci/hooks.d/execblock.json");
+    setup(root, &["podman"]).success();
+    assert_eq!(std::fs::read_to_string(&packaged).unwrap(), text);
     // A hook of somebody else's is left alone.
-    std::fs::write(&hook, "{\"hook\": {\"path\": \"/other\"}}").unwrap();
+    std::fs::write(&packaged, "{\"hook\": {\"path\": \"/other\"}}").unwrap();
     setup(root, &["podman"])
         .code(1)
         .stderr(contains("is not execblock-hook"));
+    let conf = root.join("etc/containers/containers.conf");
+    std::fs::write(&conf, "[engine]\nhooks_dir = [\"/site/a\", \"/site/b\"]\n").unwrap();
+    setup(root, &["podman"]).success();
+    assert!(root.join("site/b/execblock.json").exists());
+    // The test's program is no hook by its name, so its file is not followed: by the one that
+    // CRI-O has.
+    let shared = "[engine]\nhooks_dir = [\"/etc/containers/oci/hooks.d\"]\n";
+    std::fs::write(&conf, shared).unwrap();
+    setup(root, &["podman", "--remove"]).success();
+    assert!(hook.exists(), "CRI-O reads it too");
 }
 
 #[test]

@@ -43,7 +43,7 @@ const SYSTEM: Place<'_> = Place {
 /// The image of the containers, and of the pods' sandboxes.
 pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
 
-const SOCKET: &str = "/run/containerd/containerd.sock";
+pub(crate) const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFIG: &str = "/run/vmtest/containerd.toml";
 /// The runtime wrapper; it runs runc.
 pub(crate) const WRAPPER: &str = "/payload/execblock-runc";

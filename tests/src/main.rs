@@ -13,6 +13,7 @@ mod cases;
 mod cgroup;
 mod containerd;
 mod cri_client;
+mod crictl;
 mod demo;
 mod execblock;
 mod harness;
@@ -23,6 +24,7 @@ mod private;
 mod probe;
 mod process;
 mod protocol;
+mod quickstart;
 mod soak;
 mod storm;
 mod systemd;
@@ -74,6 +76,7 @@ fn other(args: &[String]) -> Result<ExitCode> {
         ["soak", execblock, containers, seconds] => {
             soak::run(execblock, containers.parse()?, seconds.parse()?)?;
         }
+        ["crictl", ref words @ ..] => crictl::main(words)?,
         ["case", name, cgroup_procs] => harness::case_process(name, cgroup_procs)?,
         ["probe", steps] => probe::main(steps)?,
         ["storm", threads, turns] => storm::main(threads, turns)?,

@@ -8,10 +8,12 @@ mod ebpf;
 mod fuzz;
 mod host;
 mod object_file;
+mod pages;
 mod rust_src;
 mod soak;
 mod test;
 mod tidy;
+mod translation;
 mod vm;
 
 use std::process::ExitCode;

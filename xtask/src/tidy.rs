@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::host;
+use crate::{
+    host,
+    pages::{self, Page},
+    translation,
+};
 
 /// The longest that a file may be.
 const LINES: usize = 600;
@@ -36,6 +40,14 @@ struct Text {
     content: String,
 }
 
+impl Text {
+    fn has_end(&self, extension: &str) -> bool {
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|end| end == extension)
+    }
+}
+
 pub(crate) fn run() -> Result<bool> {
     let problems = problems(host::checkout())?;
     for problem in &problems {
@@ -57,10 +69,7 @@ fn problems(checkout: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for text in &texts {
         problems.extend(trailing_space(text));
-        if Path::new(&text.path)
-            .extension()
-            .is_some_and(|extension| extension == "rs")
-        {
+        if text.has_end("rs") {
             problems.extend(length(text));
             problems.extend(opening(text));
             problems.extend(loader(text));
@@ -81,8 +90,18 @@ fn problems(checkout: &Path) -> Result<Vec<String>> {
         ));
     }
     if let (Some(english), Some(chinese)) = (content("README.md"), content("README.zh-CN.md")) {
-        problems.extend(translation(english, chinese));
+        problems.extend(translation::problem(
+            ("README.md", english),
+            ("README.zh-CN.md", chinese),
+        ));
     }
+    let files = texts.iter().map(|text| text.path.as_str()).collect();
+    let pages: Vec<Page<'_>> = texts
+        .iter()
+        .filter(|text| text.has_end("md"))
+        .map(|text| Page::new(&text.path, &text.content))
+        .collect();
+    problems.extend(pages::problems(&pages, &files));
     Ok(problems)
 }
 
@@ -220,53 +239,6 @@ fn code_lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
         .enumerate()
 }
 
-/// A translation has the same shape, and what is to be typed is the same.
-fn translation(english: &str, chinese: &str) -> Vec<String> {
-    let (headings, blocks) = shape(english);
-    let (their_headings, their_blocks) = shape(chinese);
-    let mut problems = Vec::new();
-    if headings != their_headings {
-        problems.push(format!(
-            "README.zh-CN.md: headings of levels {their_headings:?}, in README.md {headings:?}"
-        ));
-    }
-    if blocks.len() != their_blocks.len() {
-        problems.push(format!(
-            "README.zh-CN.md: {} code blocks, in README.md {}",
-            their_blocks.len(),
-            blocks.len()
-        ));
-    }
-    for (block, theirs) in blocks.iter().zip(&their_blocks) {
-        if block != theirs {
-            let first = block.iter().zip(theirs).find(|(one, other)| one != other);
-            let line = first.map_or("its length", |(line, _)| line);
-            problems.push(format!("README.zh-CN.md: a code block differs at: {line}"));
-        }
-    }
-    problems
-}
-
-/// The levels of a page's headings, and its code blocks.
-fn shape(page: &str) -> (Vec<usize>, Vec<Vec<&str>>) {
-    let mut headings = Vec::new();
-    let mut blocks = Vec::new();
-    let mut block: Option<Vec<&str>> = None;
-    for line in page.lines() {
-        if line.trim_start().starts_with("```") {
-            match block.take() {
-                Some(lines) => blocks.push(lines),
-                None => block = Some(vec![line]),
-            }
-        } else if let Some(lines) = &mut block {
-            lines.push(line);
-        } else if line.starts_with('#') {
-            headings.push(line.chars().take_while(|c| *c == '#').count());
-        }
-    }
-    (headings, blocks)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,16 +293,6 @@ mod tests {
         assert_eq!(
             trailing_space(&text("a.md", "a\nb \n")),
             ["a.md:2: white space at the end"]
-        );
-    }
-
-    #[test]
-    fn a_translation_has_the_same_shape() {
-        let english = "# A\n```sh\n# not a heading\nrun\n```\n## B\n";
-        assert!(translation(english, "# 甲\n```sh\n# not a heading\nrun\n```\n## 乙\n").is_empty());
-        assert_eq!(
-            translation(english, "# 甲\n```sh\n# not a heading\nwalk\n```\n").len(),
-            2
         );
     }
 }

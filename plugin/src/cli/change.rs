@@ -20,13 +20,18 @@ use super::{
 /// Refuse programs in a container that runs, on top of its annotations.
 ///
 /// Holds at once and until the container ends, whether or not any process of
-/// execblock runs. CONTAINER is an id, the beginning of one, a name,
-/// NAMESPACE/POD/NAME, or cgroup:/PATH.
+/// execblock runs. One that is started again has its annotations alone.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock deny web curl wget
+  execblock deny default/shop/web @shells --for 10m
+  execblock deny cgroup:/system.slice/x.service /usr/bin/id")]
 pub(crate) struct Deny {
-    /// The container.
+    /// Its id, the beginning of one, its name, POD/NAME, NAMESPACE/POD/NAME, or
+    /// cgroup:/PATH.
     container: String,
-    /// Items of a list, as in the annotations.
+    /// Names, paths, directories (/DIR/) or groups (@GROUP), as in the annotations.
     #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
     /// End by itself after this time, such as 10m or 1h30m.
@@ -36,19 +41,23 @@ pub(crate) struct Deny {
     target: target::TargetArgs,
 }
 
-/// Lift what denies programs in a container that runs, or add them to its
-/// allow-list, for good or for a time.
+/// Lift rules of a container that runs, or add programs to its allow-list.
 ///
 /// What is denied is named as the rule that denies it is written, and lifted.
 /// What is not denied is added to the allow-list of a container that has one.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock allow web whoami --for 5m
+  execblock allow web /opt/tools/")]
 pub(crate) struct Allow {
-    /// The container, as for deny.
+    /// Its id, the beginning of one, its name, POD/NAME, NAMESPACE/POD/NAME, or
+    /// cgroup:/PATH.
     container: String,
-    /// Items of a list, as in the annotations.
+    /// Names, paths, directories (/DIR/) or groups (@GROUP), as in the annotations.
     #[arg(required = true, value_name = "ITEM")]
     programs: Vec<String>,
-    /// Back to what was before after this time, such as 10m or 1h30m.
+    /// Go back to what held before after this time, such as 10m or 1h30m.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     #[command(flatten)]
@@ -58,7 +67,8 @@ pub(crate) struct Allow {
 /// Take back what deny and allow ordered: a container's annotations hold alone.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Clear {
-    /// The container, as for deny.
+    /// Its id, the beginning of one, its name, POD/NAME, NAMESPACE/POD/NAME, or
+    /// cgroup:/PATH.
     container: String,
     #[command(flatten)]
     target: target::TargetArgs,

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use super::{Cli, Failure};
 
-/// Print what a shell completes the words of execblock by.
+/// Print the script by which a shell completes the words of execblock.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:

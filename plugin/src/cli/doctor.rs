@@ -7,7 +7,7 @@ use execblock::probe::{Answer, Report, examine};
 
 use super::{DONE, Failure, KERNEL};
 
-/// Look what this machine can do, try each mechanism, say what to do next.
+/// Check what this machine can do: try each mechanism, and say what to do next.
 ///
 /// Exit status 3 where no mechanism works.
 #[derive(Debug, ClapArgs)]

@@ -21,6 +21,11 @@ use crate::events::{self, DrainError, Report, Tail};
 /// a time, beside the daemon or without it; as long as none of them runs, the
 /// kernel keeps the first few hundred events and counts the rest.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock events --since 1h
+  execblock events --follow --container default/web
+  execblock events --output json | jq .")]
 pub(crate) struct Args {
     /// Go on with what comes, until interrupted.
     #[arg(long, short)]

@@ -16,7 +16,7 @@ use super::{Failure, USAGE};
 pub(crate) struct Args {
     /// A group, such as @shells.
     name: Option<String>,
-    /// For programs.
+    /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
 }

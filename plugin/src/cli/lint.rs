@@ -24,6 +24,11 @@ use crate::settings::Settings;
 /// them), or with the ending .toml a profile or a config.toml. Exit status: 0
 /// where there is no error, 1 where there is one.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock lint pod.yaml
+  execblock lint execblock/deny=curl,@shells
+  kubectl get pod web -o yaml | execblock lint -")]
 pub(crate) struct Args {
     /// Files, - for standard input, or annotations.
     #[arg(required = true, value_name = "FILE|KEY=VALUE")]
@@ -31,7 +36,7 @@ pub(crate) struct Args {
     /// Warnings count as errors do.
     #[arg(long)]
     strict: bool,
-    /// For programs.
+    /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
     /// Where config.toml and profiles/ are.

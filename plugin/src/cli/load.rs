@@ -14,6 +14,10 @@ use crate::events;
 /// there is no instant in which nothing refuses. The mechanism is proven: a denied program must be
 /// refused, another must not.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock load
+  execblock load --replace --max-containers 65536")]
 pub(crate) struct Args {
     /// auto takes the first that works of lsm, fmod_ret, kprobe, signal.
     #[arg(long, default_value = "auto", value_name = "MECHANISM")]

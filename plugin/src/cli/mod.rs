@@ -37,7 +37,9 @@ pub(crate) const KERNEL: u8 = 3;
 /// Say which programs a container must not execute; the kernel refuses them.
 #[derive(Debug, Parser)]
 #[command(name = "execblock", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 this kernel can't.")]
+#[command(after_help = "\
+Begin with execblock doctor; execblock COMMAND --help has examples.
+Exit status: 0 done, 1 failed, 2 usage, 3 this kernel can't.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,8 +59,8 @@ enum Command {
     Doctor(doctor::Args),
     Setup(setup::Args),
     Load(load::Args),
-    Nri(nri::Args),
     Unload(unload::Args),
+    Nri(nri::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Manual(manual::Args),
@@ -89,6 +91,12 @@ impl<E: std::error::Error> From<E> for Failure {
 /// 3 where the kernel is the reason, and the next step.
 pub(crate) fn setup_failure(error: SetupError) -> Failure {
     match error {
+        // Of the kernel nothing is known yet.
+        SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_)
+            if !rustix::process::geteuid().is_root() =>
+        {
+            Failure::new(FAILED, error)
+        }
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
             let old = execblock::probe::too_old();
             let old = old.map(|reason| format!("\n{reason}")).unwrap_or_default();
@@ -138,23 +146,52 @@ impl Cli {
     }
 
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        match self.command {
-            Command::Run(args) => run::run(&args),
-            Command::Deny(args) => change::deny(&args),
-            Command::Allow(args) => change::allow(&args),
-            Command::Clear(args) => change::clear(&args),
-            Command::Status(args) => status::run(&args),
-            Command::Events(args) => events::run(&args),
-            Command::Why(args) => why::run(&args),
-            Command::Lint(args) => lint::run(&args),
-            Command::Groups(args) => groups::run(&args),
-            Command::Doctor(args) => doctor::run(&args),
-            Command::Setup(args) => setup::run(&args),
-            Command::Load(args) => load::run(&args),
-            Command::Nri(args) => nri::run(&args),
-            Command::Unload(args) => unload::run(args),
-            Command::Completions(args) => completions::run(&args),
-            Command::Manual(args) => manual::run(&args),
+        // What is missing then is told in many ways, of which few name the reason.
+        let wants_root = self.command.wants_root() && !rustix::process::geteuid().is_root();
+        self.command.run().map_err(|mut failure| {
+            if wants_root && failure.status != USAGE {
+                failure.message += "\nthis is not root: try it with sudo";
+            }
+            failure
+        })
+    }
+}
+
+impl Command {
+    /// Whether little can be done without.
+    fn wants_root(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Deny(_)
+                | Self::Allow(_)
+                | Self::Clear(_)
+                | Self::Status(_)
+                | Self::Events(_)
+                | Self::Load(_)
+                | Self::Unload(_)
+                | Self::Nri(_)
+        )
+    }
+
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Run(args) => run::run(&args),
+            Self::Deny(args) => change::deny(&args),
+            Self::Allow(args) => change::allow(&args),
+            Self::Clear(args) => change::clear(&args),
+            Self::Status(args) => status::run(&args),
+            Self::Events(args) => events::run(&args),
+            Self::Why(args) => why::run(&args),
+            Self::Lint(args) => lint::run(&args),
+            Self::Groups(args) => groups::run(&args),
+            Self::Doctor(args) => doctor::run(&args),
+            Self::Setup(args) => setup::run(&args),
+            Self::Load(args) => load::run(&args),
+            Self::Nri(args) => nri::run(&args),
+            Self::Unload(args) => unload::run(args),
+            Self::Completions(args) => completions::run(&args),
+            Self::Manual(args) => manual::run(&args),
         }
     }
 }

@@ -36,12 +36,16 @@ const INDEX: &str = "90";
 /// Runs until it is told to end (SIGTERM, SIGINT). Rules hold without it; what
 /// starts while it is gone is bound, late, when it is back.
 #[derive(Debug, Default, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock nri
+  execblock nri --metrics 127.0.0.1:9643 --log-format json")]
 pub(crate) struct Args {
     /// The runtime's NRI socket.
     #[arg(long, value_name = "PATH", default_value = nri::DEFAULT_SOCKET)]
     socket: PathBuf,
     /// Form of the log; text, unless config.toml says otherwise.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<Format>,
     /// Serve metrics there; nowhere, unless config.toml says otherwise.
     #[arg(long, value_name = "ADDRESS|unix:PATH")]

@@ -42,6 +42,11 @@ const CGROUP_PREFIX: &str = "execblock-run-";
 /// The exit status is the command's; 128 and the signal's number where it was
 /// killed; 126 where it can't be executed, 127 where it was not found.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock run --deny whoami -- sh -c 'id -un; whoami'
+  execblock run --deny @network-tools,@shells -- ./build
+  execblock run --allow make,dash,cc --audit -- make")]
 pub(crate) struct Args {
     /// Programs that may not be executed: a list as in the annotation
     /// execblock/deny. May be repeated.

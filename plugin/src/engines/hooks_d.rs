@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::EditError;
 
-/// Where an administrator's hooks are.
+/// Where an administrator's hooks are. CRI-O is told to look there.
 pub(crate) const DIR: &str = "/etc/containers/oci/hooks.d";
-/// Where packages' hooks are.
+/// Where packages' hooks are, and where Podman looks unless its configuration names others.
 pub(crate) const PACKAGED_DIR: &str = "/usr/share/containers/oci/hooks.d";
 
-const TEMPLATE: &str = include_str!("../../../hooks/hooks.d/execblock.json");
+const TEMPLATE: &str = include_str!("../../hooks.d/execblock.json");
 const TEMPLATE_HOOK: &str = "/usr/libexec/execblock/execblock-hook";
 
 /// The hook's file.

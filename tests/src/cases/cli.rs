@@ -38,7 +38,6 @@ pub(super) fn cases() -> Vec<Case> {
             execblock::loaded(machine.kernel.preferred())?;
             wrong_rules()
         }),
-        Case::new("run/loads-by-itself", |_| loads_by_itself()),
         Case::new("run/read-only-cgroups", |machine| {
             execblock::loaded(machine.kernel.preferred())?;
             read_only_cgroups()
@@ -158,13 +157,6 @@ fn wrong_rules() -> Result<()> {
     }
     execblock::run(&["run", "--deny", "whoami"])?.expect_code(2)?;
     Ok(())
-}
-
-fn loads_by_itself() -> Result<()> {
-    execblock::unloaded()?;
-    let output = execblock::run(&["run", "--deny", "whoami", "--", "sh", "-c", "id -u; whoami"])?;
-    ensure!(output.stdout == "0\n", "{:?}", output.stdout);
-    execblock::unloaded()
 }
 
 /// Where no cgroup can be made, the command must not run unprotected.

@@ -12,6 +12,7 @@ mod mechanism;
 mod old;
 mod orders;
 mod pins;
+mod quickstart;
 mod rules;
 mod setup;
 mod storm;
@@ -94,6 +95,7 @@ fn that_apply(machine: &Machine) -> Vec<Case> {
     }
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));
+        cases.extend(quickstart::cases(machine));
     }
     cases.extend(tamper::cases(machine));
     cases.extend(evasion::cases(machine));

@@ -26,7 +26,13 @@ use crate::{
 /// nothing that it does not understand. Doing it twice changes nothing.
 #[derive(Debug, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(after_help = "\
+Examples:
+  execblock setup containerd --dry-run
+  execblock setup docker --default
+  execblock setup podman --remove")]
 pub(crate) struct Args {
+    /// Whose configuration.
     engine: Engine,
     /// Show what would change.
     #[arg(long)]
@@ -262,11 +268,12 @@ impl Args {
             let found = hooks_d::podman_dirs(&text).map_err(|error| refused(&path, &error))?;
             dirs = found.or(dirs);
         }
-        let usual = vec![hooks_d::DIR.into()];
-        let dir = dirs.unwrap_or(usual).pop();
-        let dir = dir.unwrap_or_else(|| hooks_d::DIR.into());
+        // Of /etc Podman knows only what its configuration names.
+        let dir = dirs.and_then(|mut dirs| dirs.pop());
+        let dir = dir.unwrap_or_else(|| hooks_d::PACKAGED_DIR.into());
+        let is_crios = dir.as_os_str() == hooks_d::DIR && self.below_root(crio::DROP_IN).exists();
         let dir = self.below_root(&dir.to_string_lossy());
-        if self.remove && self.below_root(crio::DROP_IN).exists() {
+        if self.remove && is_crios {
             log::warn!(
                 "{} stays: CRI-O reads it too (execblock setup crio --remove)",
                 dir.display()

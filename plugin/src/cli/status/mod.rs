@@ -24,10 +24,16 @@ use super::{FAILED, Failure, target};
 ///
 /// Annotated containers that run without being bound are listed first.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock status
+  execblock status --watch --brief
+  execblock status web --json")]
 pub(crate) struct Args {
-    /// One container, as for deny; all without.
+    /// One container: its id, the beginning of one, its name, POD/NAME,
+    /// NAMESPACE/POD/NAME, or cgroup:/PATH. All without.
     container: Option<String>,
-    /// For programs.
+    /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
     /// Show it again and again until interrupted, each second or after this time.

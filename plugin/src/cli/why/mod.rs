@@ -38,8 +38,13 @@ use super::{
 /// The exit status is 0 where the program is allowed, 1 where it is denied, and 2
 /// where there is no such container or program, or it can't be told.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  execblock why web whoami
+  execblock why web busybox whoami")]
 pub(crate) struct Args {
-    /// The container, as for deny.
+    /// Its id, the beginning of one, its name, POD/NAME, NAMESPACE/POD/NAME, or
+    /// cgroup:/PATH.
     container: String,
     /// The program and its arguments; options of why stand before it.
     #[arg(
@@ -49,7 +54,7 @@ pub(crate) struct Args {
         value_name = "PROGRAM"
     )]
     command: Vec<OsString>,
-    /// For programs.
+    /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

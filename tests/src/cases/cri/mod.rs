@@ -66,6 +66,11 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     cases
 }
 
+/// Has containerd running, with the daemon as its plugin and no pods.
+pub(super) fn ready() -> Result<()> {
+    Engine::with_plugin().map(drop)
+}
+
 /// Where containerd has no NRI, and beside it: a runtime class whose runtime is the wrapper.
 pub(super) fn wrapper_cases() -> Vec<Case> {
     vec![Case::slow("cri/runtime-class", runtime_class)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result};
 use rustix::process::Pid;
 
-use super::shared::{self, BINDS, ORDER, ORDERS, REFUSES};
+use super::shared::{self, BINDS, BINDS_TOO, ORDER, ORDERS, REFUSES};
 use super::{Annotations, Engine, faults, wrapper};
 use crate::cases::Case;
 use crate::containerd;
@@ -22,6 +22,8 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     }
     let with_runc = match machine.userland.as_str() {
         "forky" => vec![REFUSES, ORDER],
+        // That it refuses, its quick start tells.
+        "trixie" => [BINDS_TOO, ORDERS].concat(),
         _ => [BINDS, ORDERS].concat(),
     };
     let mut cases = shared::all(CTR, &with_runc);

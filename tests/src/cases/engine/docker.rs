@@ -16,16 +16,11 @@ use crate::machine::Machine;
 use crate::process::{self, Output};
 
 /// Where dockerd looks, and whoever wants to know where its containers are.
-const CONFIG: &str = "/etc/docker/daemon.json";
+pub(in crate::cases) const CONFIG: &str = "/etc/docker/daemon.json";
 const START_LIMIT: Duration = Duration::from_mins(4);
 const DAEMON: Background = Background::named("docker");
 
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {
-    let driver = if machine.has_systemd() {
-        "systemd"
-    } else {
-        "cgroupfs"
-    };
     let mut cases = Vec::new();
     for (name, runtime, which) in [
         ("docker", "execblock", selection(machine)),
@@ -35,12 +30,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
             selection_with_crun(machine),
         ),
     ] {
-        let engine = Docker {
-            name,
-            runtime,
-            driver,
-        };
-        cases.extend(shared::all(engine, &which));
+        cases.extend(shared::all(Docker::new(name, runtime, machine), &which));
     }
     cases
 }
@@ -64,7 +54,7 @@ fn selection_with_crun(machine: &Machine) -> Vec<Shared> {
     }
 }
 
-struct Docker {
+pub(super) struct Docker {
     name: &'static str,
     /// One of those in [`config`].
     runtime: &'static str,
@@ -94,7 +84,25 @@ fn config(driver: &str) -> String {
     .to_string()
 }
 
+/// Has dockerd read its configuration again.
+pub(in crate::cases) fn reload() -> Result<()> {
+    let pid = DAEMON.pid().context("dockerd does not run")?;
+    process::signal(pid, Signal::HUP)
+}
+
 impl Docker {
+    pub(super) fn new(name: &'static str, runtime: &'static str, machine: &Machine) -> Self {
+        Self {
+            name,
+            runtime,
+            driver: if machine.has_systemd() {
+                "systemd"
+            } else {
+                "cgroupfs"
+            },
+        }
+    }
+
     fn run_command(
         &self,
         name: &str,

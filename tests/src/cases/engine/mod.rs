@@ -8,6 +8,8 @@ mod podman;
 mod shared;
 mod wrapper;
 
+pub(super) use self::docker::{CONFIG as DOCKER_CONFIG, reload as reload_docker};
+
 use std::cell::RefCell;
 use std::fs;
 use std::time::Duration;
@@ -74,6 +76,16 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
 /// Has containerd running, and the image of the tests in the namespace of `ctr`'s containers.
 pub(super) fn prepare_ctr() -> Result<()> {
     ctr::CTR.prepare()
+}
+
+/// Has dockerd running, and the image of the tests in its store.
+pub(super) fn prepare_docker(machine: &Machine) -> Result<()> {
+    docker::Docker::new("docker", "execblock", machine).prepare()
+}
+
+/// Has the image of the tests in Podman's store, and the hook nowhere.
+pub(super) fn prepare_podman(machine: &Machine) -> Result<()> {
+    podman::prepare_without_hook(machine)
 }
 
 /// An annotated container where nothing can be loaded, and one without annotations.

@@ -30,6 +30,9 @@ pub(super) const ORDER: Shared = ("order", order);
 /// For an engine that binds annotated containers as they start.
 pub(super) const BINDS: &[Shared] = &[REFUSES, INVALID, FAILS_CLOSED];
 
+/// The same where a quick start tells the first.
+pub(super) const BINDS_TOO: &[Shared] = &[INVALID, FAILS_CLOSED];
+
 /// For one whose containers are bound by an order alone.
 pub(super) const ORDERS: &[Shared] = &[ORDER];
 

@@ -87,7 +87,11 @@ mod tests {
     fn the_namespace_begins_where_this_process_is() {
         let mount = tempfile::tempdir().unwrap();
         let dir = mount.path().join("pods/a/own/below");
-        for dir in [&dir, &mount.path().join("pods/b/own"), &mount.path().join("x")] {
+        for dir in [
+            &dir,
+            &mount.path().join("pods/b/own"),
+            &mount.path().join("x"),
+        ] {
             fs::create_dir_all(dir).unwrap();
             fs::write(dir.join("cgroup.procs"), "1\n").unwrap();
         }

@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod events;
 mod groups;
+mod install;
 mod lint;
 mod load;
 mod manual;
@@ -56,6 +57,7 @@ enum Command {
     Groups(groups::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
+    Install(install::Args),
     Load(load::Args),
     Nri(nri::Args),
     Unload(unload::Args),
@@ -150,6 +152,7 @@ impl Cli {
             Command::Groups(args) => groups::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Setup(args) => setup::run(&args),
+            Command::Install(args) => install::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Nri(args) => nri::run(&args),
             Command::Unload(args) => unload::run(args),

@@ -16,6 +16,7 @@ mod cri_client;
 mod demo;
 mod execblock;
 mod harness;
+mod kubelet;
 mod machine;
 mod mounts;
 mod oci_image;

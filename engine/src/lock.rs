@@ -171,8 +171,8 @@ pub fn private_dir(dir: &Path) -> io::Result<()> {
     }
     let owner = rustix::process::geteuid().as_raw();
     let mut found = fs::symlink_metadata(dir)?;
-    let owned = found.is_dir() && found.uid() == owner && found.mode() & 0o022 == 0;
-    if owned && found.mode() & 0o055 != 0 && fs::read_dir(dir)?.next().is_none() {
+    let is_ours = found.is_dir() && found.uid() == owner && found.mode() & 0o022 == 0;
+    if is_ours && found.mode() & 0o055 != 0 && fs::read_dir(dir)?.next().is_none() {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         found = fs::symlink_metadata(dir)?;
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -23,15 +24,19 @@ const IMAGE: &str = "/payload/execblock.oci.tar";
 const RUN: &str = "/run/execblock";
 
 /// All that a daemon does with its capabilities: names, which is the least; whose exec is exempted;
-/// which layer a file is on.
+/// which layer a file is on. For some containers of the pod, as users have it.
 const RULES: &[(&str, &str)] = &[
-    ("execblock/deny", "whoami"),
-    ("execblock/allow", "busybox,id"),
-    ("execblock/drift", "deny"),
+    ("execblock/deny.container.bound", "whoami"),
+    ("execblock/allow.container.bound", "busybox,id"),
+    ("execblock/drift.container.bound", "deny"),
+    ("execblock/deny.container.next", "whoami"),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::slow("cri/daemonset", |_| daemonset())]
+    vec![Case {
+        limit: Duration::from_mins(12),
+        ..Case::slow("cri/daemonset", |_| daemonset())
+    }]
 }
 
 fn daemonset() -> Result<()> {
@@ -45,12 +50,12 @@ fn daemonset() -> Result<()> {
     containerd::import(IMAGE, node.image()?, &engine.client())?;
 
     let first = Daemon::start(&engine, &node, "execblock-a")?;
-    let pod = engine.pod("bound", RULES)?;
+    let pod = engine.pod("web", RULES)?;
     let bound = pod.start("bound", IDLE, &[])?;
-    let plain = engine.pod("plain", &[])?.start("c", IDLE, &[])?;
     bound.is_protected()?;
     bound.refuses(&["sh", "-c", "cp /bin/busybox /id && exec /id -u"])?;
-    plain.is_unprotected()?;
+    pod.start("plain", IDLE, &[])?.is_unprotected()?;
+    first.lists("bound")?;
 
     // As an update does it: the pod goes, and what is bound stays.
     first.pod.remove()?;
@@ -61,21 +66,18 @@ fn daemonset() -> Result<()> {
         "what was loaded was not left: {}",
         second.loaded
     );
-    bound.refuses(&["whoami"])?;
     let next = pod.start("next", IDLE, &[])?;
-    next.is_protected()?;
+    next.refuses(&["whoami"])?;
     // What the one bound, the other forgets.
     let id = bound.cgroup()?.id()?;
     bound.remove()?;
     process::until(LIMIT, "the entry to go", || {
         Ok((!execblock::bound_cgroups()?.contains(&id)).then_some(()))
     })?;
-    second.pod.remove()?;
-    next.refuses(&["whoami"])?;
 
-    let node = Node::new(UNLOAD, &[])?;
-    let pod = engine.run_pod(node.pod("unload", log_directory("unload")?), "runc")?;
-    let said = to_their_ends(&pod, &node)?;
+    // In the sandbox that is there: it has the same namespaces.
+    second.container.remove()?;
+    let said = to_their_ends(&second.pod, &Node::new(UNLOAD, &[])?)?;
     ensure!(
         !Path::new(execblock::PINS).exists(),
         "pins are left: {said}"
@@ -106,6 +108,7 @@ fn to_their_ends(pod: &Pod<'_>, node: &Node) -> Result<String> {
 /// A pod of the DaemonSet whose probe is content, and which is registered.
 struct Daemon<'a> {
     pod: Pod<'a>,
+    container: Container<'a>,
     /// What `execblock load` said.
     loaded: String,
 }
@@ -121,7 +124,24 @@ impl<'a> Daemon<'a> {
             let log = container.log().unwrap_or_default();
             protocol::log(format_args!("the daemon: {log}"));
         })?;
-        Ok(Self { pod, loaded })
+        Ok(Self {
+            pod,
+            container,
+            loaded,
+        })
+    }
+
+    /// As `kubectl exec` asks it; the image has nothing else that could be run.
+    fn lists(&self, container: &str) -> Result<()> {
+        let client = self.pod.engine.client();
+        let reply = client.exec(&self.container.id, &["/execblock", "status"])?;
+        ensure!(
+            reply.code == 0 && reply.stdout().contains(container),
+            "status ended with {} and said {:?}",
+            reply.code,
+            reply.said()
+        );
+        Ok(())
     }
 }
 

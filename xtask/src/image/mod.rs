@@ -4,7 +4,7 @@
 mod content;
 
 // The images of the tests are written by it too.
-#[expect(dead_code, reason = "links are in those alone")]
+#[cfg_attr(not(test), expect(dead_code, reason = "links are in those alone"))]
 #[path = "../../../tests/src/oci_image.rs"]
 mod oci_image;
 

@@ -36,7 +36,7 @@ fn files(folder: &str) -> Result<Vec<String>> {
         let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
             found.extend(files(&path)?);
-        } else if path.ends_with(".yaml") {
+        } else if entry.path().extension().is_some_and(|end| end == "yaml") {
             found.push(path);
         }
     }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -156,7 +156,9 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Makes a directory that only its owner may enter; nothing where it is there.
+/// Makes a directory that only its owner may enter; nothing where it is there. An empty
+/// one of the owner's that nobody else may write is made so: the kubelet makes them
+/// with mode 0755.
 ///
 /// # Errors
 ///
@@ -167,8 +169,13 @@ pub fn private_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let found = fs::symlink_metadata(dir)?;
     let owner = rustix::process::geteuid().as_raw();
+    let mut found = fs::symlink_metadata(dir)?;
+    let is_ours = found.is_dir() && found.uid() == owner && found.mode() & 0o022 == 0;
+    if is_ours && found.mode() & 0o055 != 0 && fs::read_dir(dir)?.next().is_none() {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+        found = fs::symlink_metadata(dir)?;
+    }
     if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
         return Err(io::Error::other(
             "it is there and not a directory of root's alone (mode 0700)",
@@ -201,17 +208,30 @@ mod tests {
 
     #[test]
     fn a_link_or_a_directory_of_others_is_not_written_to() {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
-        let (open, link) = (dir.path().join("open"), dir.path().join("link"));
-        fs::create_dir(&open).unwrap();
-        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        let [open, used, link] = ["open", "used", "link"].map(|name| dir.path().join(name));
+        for (place, mode) in [(&open, 0o777), (&used, 0o755)] {
+            fs::create_dir(place).unwrap();
+            fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(used.join("anybodys"), "").unwrap();
         symlink(dir.path(), &link).unwrap();
-        for place in [open, link] {
+        for place in [open, used, link] {
             let said = Lock::acquire(&place).unwrap_err().to_string();
             assert!(said.contains("root's alone (mode 0700)"), "{said}");
             assert!(!place.join("lock").exists());
         }
+    }
+
+    #[test]
+    fn an_empty_directory_that_the_kubelet_made_is_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("made");
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+        let _lock = Lock::acquire(&place).unwrap();
+        assert_eq!(fs::metadata(&place).unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

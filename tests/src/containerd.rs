@@ -11,12 +11,14 @@ use rustix::process::Signal;
 
 use crate::background::Background;
 use crate::cri_client::CriClient;
-use crate::oci_image::{self, Entry, Image};
+use crate::oci_image::{self, About, Entry, Image};
 use crate::process;
 
 /// A tmpfs: overlayfs does not take an overlay as its upper layer.
 pub(crate) const STATE: &str = "/var/lib/vmtest";
 pub(crate) const NRI_SOCKET: &str = "/var/run/nri/nri.sock";
+/// Where containerd looks for plugins that it starts itself, unless told otherwise.
+pub(crate) const NRI_PLUGINS: &str = "/opt/nri/plugins";
 
 /// Where a containerd keeps its things.
 #[derive(Debug)]
@@ -26,6 +28,9 @@ pub(crate) struct Place<'a> {
     /// What does not outlive it, its socket among it.
     pub(crate) run: &'a str,
     pub(crate) nri_socket: &'a str,
+    /// Of plugins that it starts itself, and of their settings.
+    pub(crate) nri_plugins: &'a str,
+    pub(crate) nri_settings: &'a str,
 }
 
 impl Place<'_> {
@@ -39,6 +44,8 @@ const SYSTEM: Place<'_> = Place {
     state: STATE,
     run: "/run/containerd",
     nri_socket: NRI_SOCKET,
+    nri_plugins: NRI_PLUGINS,
+    nri_settings: "/etc/nri/conf.d",
 };
 /// The image of the containers, and of the pods' sandboxes.
 pub(crate) const IMAGE: &str = "vmtest.local/busybox:1";
@@ -67,6 +74,11 @@ pub(crate) fn ensure() -> Result<(CriClient, bool)> {
     }
     DAEMON.stop(Signal::KILL)?;
     Ok((start()?, true))
+}
+
+/// Has the image of this archive in the running containerd's store.
+pub(crate) fn import(archive: &str, name: &str, client: &CriClient) -> Result<()> {
+    import_archive(&SYSTEM, archive, name, client)
 }
 
 /// Ends containerd as an administrator would; its containers go on.
@@ -203,6 +215,8 @@ pub(crate) fn config(place: &Place<'_>, major: u32) -> String {
         state,
         run,
         nri_socket,
+        nri_plugins,
+        nri_settings,
     } = place;
     let cri = cri_plugin(major);
     let (version, sandbox) = if major < 2 {
@@ -238,8 +252,8 @@ state = "{run}"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   disable_connections = false
-  plugin_path = "{run}/nri-plugins"
-  plugin_config_path = "{run}/nri-conf"
+  plugin_path = "{nri_plugins}"
+  plugin_config_path = "{nri_settings}"
   plugin_registration_timeout = "20s"
   plugin_request_timeout = "10s"
   socket_path = "{nri_socket}"
@@ -274,6 +288,11 @@ pub(crate) fn cri_plugin(major: u32) -> &'static str {
 pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> {
     let path = format!("{}/image.tar", place.state);
     write_image(&path)?;
+    import_archive(place, &path, IMAGE, client)?;
+    Ok(fs::remove_file(&path)?)
+}
+
+fn import_archive(place: &Place<'_>, archive: &str, name: &str, client: &CriClient) -> Result<()> {
     process::run(process::command("ctr").args([
         "--address",
         &place.socket(),
@@ -281,12 +300,11 @@ pub(crate) fn import_image(place: &Place<'_>, client: &CriClient) -> Result<()> 
         "k8s.io",
         "images",
         "import",
-        &path,
+        archive,
     ]))?
     .success()?;
-    fs::remove_file(&path)?;
-    process::until(START_LIMIT, format_args!("the image {IMAGE}"), || {
-        Ok(client.has_image(IMAGE)?.then_some(()))
+    process::until(START_LIMIT, format_args!("the image {name}"), || {
+        Ok(client.has_image(name)?.then_some(()))
     })
 }
 
@@ -324,6 +342,7 @@ pub(crate) fn write_image(path: &str) -> Result<()> {
         // What a pod's sandbox runs: it only has to stay.
         entrypoint: &["/bin/sleep", "1000000"],
         entries: &entries,
+        about: About::default(),
     };
     oci_image::write(image, BufWriter::new(File::create(path)?))
 }

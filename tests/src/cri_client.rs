@@ -1,6 +1,8 @@
 //! A client of the container runtime interface: the part of `runtime.v1` that a kubelet uses to
 //! start a pod. Field numbers are those of Kubernetes' api.proto.
 
+pub(crate) mod container;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +14,10 @@ use tonic::client::Grpc;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
+
+use self::container::{
+    ContainerConfig, ContainerMetadata, ContainerSecurity, ImageSpec, LinuxContainer,
+};
 
 /// One container start takes up to five seconds where everything is emulated.
 const REQUEST_LIMIT: Duration = Duration::from_mins(3);
@@ -71,17 +77,38 @@ pub(crate) struct PodSecurity {
 impl PodSecurity {
     pub(crate) fn on_host_network(privileged: bool) -> Self {
         Self {
-            namespaces: Some(Namespaces { network: NODE }),
+            namespaces: Some(Namespaces::machines(true, false)),
             privileged,
+        }
+    }
+
+    /// Of a pod that is not privileged.
+    pub(crate) fn in_namespaces(namespaces: Namespaces) -> Self {
+        Self {
+            namespaces: Some(namespaces),
+            privileged: false,
         }
     }
 }
 
-/// The rest is 0, `POD`: pid and ipc namespaces of the pod.
+/// The rest is 0, `POD`: the ipc namespace of the pod.
 #[derive(Clone, PartialEq, Message)]
-struct Namespaces {
+pub(crate) struct Namespaces {
     #[prost(int32, tag = "1")]
     network: i32,
+    #[prost(int32, tag = "2")]
+    pid: i32,
+}
+
+impl Namespaces {
+    /// Which are the machine's and not the pod's.
+    pub(crate) fn machines(network: bool, pid: bool) -> Self {
+        let mode = |is_machines| if is_machines { NODE } else { 0 };
+        Self {
+            network: mode(network),
+            pid: mode(pid),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -102,48 +129,6 @@ struct PodId {
 struct Pods {
     #[prost(message, repeated, tag = "1")]
     items: Vec<PodId>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ImageSpec {
-    #[prost(string, tag = "1")]
-    image: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ContainerMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ContainerSecurity {
-    #[prost(bool, tag = "2")]
-    privileged: bool,
-    #[prost(message, optional, tag = "3")]
-    namespaces: Option<Namespaces>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LinuxContainer {
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<ContainerSecurity>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ContainerConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ContainerMetadata>,
-    #[prost(message, optional, tag = "2")]
-    image: Option<ImageSpec>,
-    #[prost(string, repeated, tag = "3")]
-    command: Vec<String>,
-    #[prost(map = "string, string", tag = "10")]
-    annotations: HashMap<String, String>,
-    #[prost(string, tag = "11")]
-    log_path: String,
-    #[prost(message, optional, tag = "15")]
-    linux: Option<LinuxContainer>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -333,7 +318,8 @@ impl CriClient {
     ) -> Result<String> {
         let security = ContainerSecurity {
             privileged: spec.privileged,
-            namespaces: Some(Namespaces { network: NODE }),
+            namespaces: Some(Namespaces::machines(true, false)),
+            ..ContainerSecurity::default()
         };
         let config = ContainerConfig {
             log_path: format!("{}.log", spec.name),
@@ -343,8 +329,19 @@ impl CriClient {
             annotations: spec.annotations,
             linux: Some(LinuxContainer {
                 security_context: Some(security),
+                ..LinuxContainer::default()
             }),
+            ..ContainerConfig::default()
         };
+        self.create_of(pod, pod_config, config)
+    }
+
+    pub(crate) fn create_of(
+        &self,
+        pod: &str,
+        pod_config: &PodConfig,
+        config: ContainerConfig,
+    ) -> Result<String> {
         let request = CreateContainerRequest {
             pod: pod.to_owned(),
             config: Some(config),

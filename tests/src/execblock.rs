@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -111,14 +111,24 @@ pub(crate) fn metric(series: &str) -> Result<f64> {
 
 /// The same of a daemon that serves them elsewhere.
 pub(crate) fn metric_at(socket: &str, series: &str) -> Result<f64> {
-    let mut stream = UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    metric_of(&get(stream, "/metrics")?, series)
+}
+
+/// What a daemon says at a place where it serves HTTP.
+pub(crate) fn get(mut stream: impl Read + Write, path: &str) -> Result<String> {
     write!(
         stream,
-        "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// One number of an answer to `/metrics`.
+pub(crate) fn metric_of(answer: &str, series: &str) -> Result<f64> {
     let value = answer
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

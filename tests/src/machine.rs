@@ -104,6 +104,8 @@ pub(crate) const ONCE: &[(&str, (Kernel, &str))] = &[
     ("cri/without-execblock", (Kernel::V6_12, "trixie")),
     ("cri/allow-list", (Kernel::V6_12, "trixie")),
     ("cri/drift", (Kernel::V6_12, "trixie")),
+    ("cri/daemonset", (Kernel::V6_12, "trixie")),
+    ("cri/pre-installed", (Kernel::V6_12, "trixie")),
     ("cri/removed", (Kernel::V6_12, "trixie")),
     ("cri/plugin-restarted", (Kernel::V6_12, "trixie")),
     ("cri/containerd-restarted", (Kernel::V6_12, "trixie")),

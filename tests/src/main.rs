@@ -17,6 +17,7 @@ mod crictl;
 mod demo;
 mod execblock;
 mod harness;
+mod kubelet;
 mod machine;
 mod mounts;
 mod oci_image;

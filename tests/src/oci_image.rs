@@ -1,9 +1,11 @@
-//! Writes the tiny image of the tests as a tarball: there is no registry. It is an OCI image layout,
-//! which `ctr` and Podman read, with the `manifest.json` that `docker load` looks for.
+//! Writes an image of one layer as a tarball, the same for the same input: there is no registry and
+//! no engine. It is an OCI image layout, which `ctr` and Podman read, with the `manifest.json` that
+//! `docker load` looks for. `cargo xtask image` writes execblock's own with this file.
 
 use std::io::Write;
 
 use anyhow::{Context as _, Result};
+use flate2::{Compression, GzBuilder};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -23,6 +25,19 @@ pub(crate) struct Image<'a> {
     pub(crate) name: &'a str,
     pub(crate) entrypoint: &'a [&'a str],
     pub(crate) entries: &'a [Entry<'a>],
+    pub(crate) about: About<'a>,
+}
+
+/// What else an image says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About<'a> {
+    pub(crate) labels: &'a [(&'a str, &'a str)],
+    /// RFC 3339.
+    pub(crate) created: Option<&'a str>,
+    /// The time of all files, in seconds of the Unix epoch.
+    pub(crate) time: u64,
+    /// Smaller, and slower to unpack.
+    pub(crate) compressed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,28 +63,24 @@ impl Descriptor {
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Writes the image; the same input gives the same bytes.
 pub(crate) fn write(image: Image<'_>, to: impl Write) -> Result<()> {
-    let layer = layer(image.entries)?;
-    let config = serde_json::to_vec(&serde_json::json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {
-            "Entrypoint": image.entrypoint,
-            "Env": ["PATH=/usr/bin:/bin"],
-        },
-        // The layer is not compressed, so both digests of it are one.
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-        "history": [{ "created_by": "execblock-vmtest" }],
-    }))?;
+    let plain = layer(image.entries, image.about.time)?;
+    let config = serde_json::to_vec(&config(image, &digest(&plain)))?;
+    let (kind, layer) = if image.about.compressed {
+        (LAYER_GZIP, gzip(&plain)?)
+    } else {
+        (LAYER, plain)
+    };
     let manifest = serde_json::to_vec(&serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": Descriptor::of(CONFIG, &config),
-        "layers": [Descriptor::of(LAYER, &layer)],
+        "layers": [Descriptor::of(kind, &layer)],
     }))?;
     let annotations = serde_json::json!({
         "io.containerd.image.name": image.name,
@@ -105,16 +116,61 @@ pub(crate) fn write(image: Image<'_>, to: impl Write) -> Result<()> {
     archive.finish().context("image archive")
 }
 
-fn layer(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
+/// What is run, and as whom: root, unless whoever starts it says otherwise.
+fn config(image: Image<'_>, layer: &str) -> serde_json::Value {
+    let labels: serde_json::Map<String, serde_json::Value> = image
+        .about
+        .labels
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.into()))
+        .collect();
+    let mut config = serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "User": "0:0",
+            "Entrypoint": image.entrypoint,
+            "Env": ["PATH=/usr/bin:/bin"],
+            "Labels": labels,
+        },
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+        "history": [{ "created_by": "execblock" }],
+    });
+    if let Some(created) = image.about.created {
+        config["created"] = created.into();
+    }
+    config
+}
+
+fn gzip(plain: &[u8]) -> Result<Vec<u8>> {
+    // Without a name and a time.
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+    gzip.write_all(plain)?;
+    gzip.finish().context("compress the layer")
+}
+
+fn layer(entries: &[Entry<'_>], time: u64) -> Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
+    let header = |kind, mode, size| {
+        let mut header = header(kind, mode, size);
+        header.set_mtime(time);
+        header
+    };
     for entry in entries {
         match entry {
             Entry::Dir(path) => {
                 let mut header = header(EntryType::Directory, 0o755, 0);
                 layer.append_data(&mut header, path.trim_start_matches('/'), &[][..])?;
             }
-            Entry::Program { path, content } => append(&mut layer, path, 0o755, content)?,
-            Entry::File { path, content } => append(&mut layer, path, 0o644, content)?,
+            Entry::Program { path, content } | Entry::File { path, content } => {
+                let mode = if matches!(entry, Entry::File { .. }) {
+                    0o644
+                } else {
+                    0o755
+                };
+                let mut header = header(EntryType::Regular, mode, u64::try_from(content.len())?);
+                layer.append_data(&mut header, path.trim_start_matches('/'), *content)?;
+            }
             Entry::Symlink { path, target } => {
                 let mut header = header(EntryType::Symlink, 0o777, 0);
                 layer.append_link(&mut header, path.trim_start_matches('/'), target)?;
@@ -171,6 +227,12 @@ mod tests {
         name: "vmtest.local/x:1",
         entrypoint: &["/bin/sh"],
         entries: ENTRIES,
+        about: About {
+            labels: &[("org.opencontainers.image.title", "x")],
+            created: None,
+            time: 7,
+            compressed: false,
+        },
     };
 
     fn unpack(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -211,6 +273,11 @@ mod tests {
             serde_json::from_slice(&json(&files, &manifest["config"])).unwrap();
         let layer = json(&files, &manifest["layers"][0]);
         assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
+        assert_eq!(config["config"]["User"], "0:0");
+        assert_eq!(
+            config["config"]["Labels"]["org.opencontainers.image.title"],
+            "x"
+        );
         let docker: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         assert_eq!(docker[0]["RepoTags"][0], "vmtest.local/x:1");
         assert_eq!(files[docker[0]["Layers"][0].as_str().unwrap()], layer);
@@ -221,10 +288,50 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_layer_has_the_digest_of_what_is_in_it() {
+        let image = Image {
+            about: About {
+                compressed: true,
+                ..IMAGE.about
+            },
+            ..IMAGE
+        };
+        let mut archive = Vec::new();
+        write(image, &mut archive).unwrap();
+        let files = unpack(&archive);
+        let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        let manifest = json(&files, &index["manifests"][0]);
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["layers"][0]["mediaType"], LAYER_GZIP);
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&json(&files, &manifest["layers"][0])[..])
+            .read_to_end(&mut plain)
+            .unwrap();
+        let config = json(&files, &manifest["config"]);
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&plain));
+    }
+
+    #[test]
     fn the_same_input_gives_the_same_bytes() {
-        let (mut one, mut two) = (Vec::new(), Vec::new());
-        write(IMAGE, &mut one).unwrap();
-        write(IMAGE, &mut two).unwrap();
-        assert_eq!(one, two);
+        for compressed in [false, true] {
+            let mut image = IMAGE;
+            image.about.compressed = compressed;
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            write(image, &mut one).unwrap();
+            write(image, &mut two).unwrap();
+            assert_eq!(one, two);
+        }
+    }
+
+    #[test]
+    fn files_are_roots_and_of_one_time() {
+        let layer = layer(ENTRIES, 7).unwrap();
+        for entry in tar::Archive::new(&layer[..]).entries().unwrap() {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            assert_eq!(header.mtime().unwrap(), 7);
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+        }
     }
 }

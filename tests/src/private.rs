@@ -30,11 +30,14 @@ impl Private {
     pub(crate) fn start(name: &str, execblock: &str) -> Result<Self> {
         let folders = Folders::make(name)?;
         let Folders { run, state } = &folders;
-        let nri_socket = format!("{run}/nri.sock");
+        let [nri_socket, nri_plugins, nri_settings] =
+            ["nri.sock", "nri-plugins", "nri-conf"].map(|name| format!("{run}/{name}"));
         let place = Place {
             state,
             run,
             nri_socket: &nri_socket,
+            nri_plugins: &nri_plugins,
+            nri_settings: &nri_settings,
         };
         let config = format!("{run}/config.toml");
         let major = containerd::major_version()?;

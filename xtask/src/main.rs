@@ -7,6 +7,7 @@ mod chart;
 mod ebpf;
 mod fuzz;
 mod host;
+mod image;
 mod object_file;
 mod pages;
 mod rust_src;
@@ -41,6 +42,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Measure what execblock costs
     Bench(bench::Arguments),
+    /// Make execblock's own container image
+    Image(image::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
     Tidy,
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

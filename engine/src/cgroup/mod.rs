@@ -1,15 +1,17 @@
 //! The only module that touches cgroupfs: from a process or a path to the id
-//! that the kernel side sees (`own` says which directory is meant), and
-//! cgroups of our own (`scratch`).
+//! that the kernel side sees (`own` says which directory is meant, `namespace`
+//! where paths begin), and cgroups of our own (`scratch`).
 //!
 //! Ids are those of the cgroup v2 hierarchy, alone or beside v1 (hybrid). An id
 //! is the inode number of the directory (`kernfs_node` id, 64 bits since Linux
 //! 5.5).
 
+mod namespace;
 mod own;
 mod scratch;
 
 use std::{
+    cmp::Reverse,
     fs, io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -135,6 +137,9 @@ pub struct Hierarchy {
     whole: bool,
     /// The path of this process.
     own: String,
+    /// Where this process's cgroup namespace begins: paths in /proc are told from
+    /// there. Empty for the mount itself.
+    begins: String,
 }
 
 impl Hierarchy {
@@ -147,18 +152,25 @@ impl Hierarchy {
         let proc_failed = |source| CgroupError::Proc { pid: 0, source };
         let process = Process::myself().map_err(proc_failed)?;
         let mounts = process.mountinfo().map_err(proc_failed)?;
-        // The mount that shows most: a bind mount of a part has another root.
+        // The mount that shows most: a bind mount of a part has another root, and one
+        // of the machine's in a cgroup namespace begins above that.
         let mount = mounts
             .into_iter()
             .filter(|mount| mount.fs_type == "cgroup2")
-            .min_by_key(|mount| mount.root.len())
+            .min_by_key(|mount| {
+                let above = namespace::levels_above(&mount.root);
+                (Reverse(above), mount.root.len())
+            })
             .ok_or(CgroupError::NoUnified)?;
         let own = unified_path(&process, 0)?;
+        let levels = namespace::levels_above(&mount.root).unwrap_or(0);
+        let begins = namespace::begins_at(&mount.mount_point, levels, &own);
         let root = fs::metadata(&mount.mount_point).map_err(failed("stat", &mount.mount_point))?;
         Ok(Self {
             whole: root.ino() == CGROUP_ROOT,
             mount: mount.mount_point,
-            own,
+            own: namespace::resolve(&begins, &own),
+            begins,
         })
     }
 
@@ -239,7 +251,7 @@ impl Hierarchy {
         let pidfd = rustix::process::pidfd_open(handle, PidfdFlags::empty())
             .map_err(|_gone| CgroupError::Gone(pid))?;
         let process = Process::new(pid).map_err(|source| gone_or(pid, source))?;
-        let path = unified_path(&process, pid)?;
+        let path = namespace::resolve(&self.begins, &unified_path(&process, pid)?);
         let own =
             own::directory(&path, container, cgroups_path).ok_or_else(|| CgroupError::NotOwn {
                 pid,

@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod events;
 mod groups;
+mod install;
 mod lint;
 mod load;
 mod manual;
@@ -58,6 +59,7 @@ enum Command {
     Groups(groups::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
+    Install(install::Args),
     Load(load::Args),
     Unload(unload::Args),
     Nri(nri::Args),
@@ -187,6 +189,7 @@ impl Command {
             Self::Groups(args) => groups::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Setup(args) => setup::run(&args),
+            Self::Install(args) => install::run(&args),
             Self::Load(args) => load::run(&args),
             Self::Nri(args) => nri::run(&args),
             Self::Unload(args) => unload::run(args),

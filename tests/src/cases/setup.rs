@@ -1,6 +1,7 @@
 //! `execblock setup` on the configuration of the userland's containerd, which then reads it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -12,7 +13,51 @@ use crate::process;
 use crate::protocol;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("setup/containerd", |_| with_containerd())]
+    vec![
+        Case::new("setup/containerd", |_| with_containerd()),
+        Case::new("setup/install", |_| install()),
+    ]
+}
+
+/// What a pod puts on its node: programs that work there, and what the hook reads there.
+fn install() -> Result<()> {
+    let dir = Path::new("/tmp/install");
+    let (prefix, etc, from) = (dir.join("usr/local"), dir.join("etc"), dir.join("from"));
+    fs::create_dir_all(&from)?;
+    fs::write(from.join("config.toml"), "[nri]\ninject_hook = true\n")?;
+    let [said_prefix, said_etc, said_from] =
+        [&prefix, &etc, &from].map(|path| path.display().to_string());
+    let words = [
+        "install",
+        "--prefix",
+        &said_prefix,
+        "--etc",
+        &said_etc,
+        "--from",
+        &said_from,
+    ];
+    // And again, in the place of programs that may run.
+    for _ in 0..2 {
+        execblock::run(&words)?.success()?;
+    }
+    for (name, place) in [
+        ("execblock", "bin"),
+        ("execblock-runc", "bin"),
+        ("execblock-hook", "libexec/execblock"),
+    ] {
+        let installed = prefix.join(place).join(name);
+        let mode = fs::metadata(&installed)?.permissions().mode() & 0o7777;
+        ensure!(mode == 0o755, "{}: mode {mode:o}", installed.display());
+        let same = fs::read(&installed)? == fs::read(Path::new("/payload").join(name))?;
+        ensure!(same, "{} is another program", installed.display());
+    }
+    let installed = prefix.join("bin/execblock");
+    process::run(process::command(installed).arg("--version"))?.success()?;
+    ensure!(
+        fs::read_to_string(etc.join("config.toml"))?.contains("inject_hook"),
+        "no settings"
+    );
+    Ok(())
 }
 
 /// Our runtime beside one that was there, and all as before after its removal.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::{Cache, Pair, image};
-use crate::host;
+use crate::{host, image as oci};
 
 #[derive(Debug)]
 pub(crate) struct Payload {
@@ -33,6 +33,9 @@ impl Payload {
         for program in ["execblock", "execblock-hook", "execblock-runc"] {
             image::install(&release.join(program), &content.join(program))?;
         }
+        // Of the programs that are there, with the libraries that they are linked with: static
+        // ones would be a build of all crates more.
+        oci::of_tests(&release, &content.join("execblock.oci.tar"))?;
         compile_helpers(&content.join("helpers"))?;
         compile_evasion(&content.join("helpers"))?;
         image::from_folder(

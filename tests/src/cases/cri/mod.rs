@@ -1,10 +1,12 @@
 //! Pods on the userland's containerd, with the daemon as its NRI plugin.
 
+mod daemonset;
 mod events;
 mod inject;
 mod invalid;
 mod lifecycle;
 mod lists;
+mod pre_installed;
 mod refusal;
 mod timing;
 pub(super) mod units;
@@ -22,6 +24,7 @@ use rustix::process::{Pid, Signal};
 use super::Case;
 use crate::cgroup::Cgroup;
 use crate::containerd;
+use crate::cri_client::container::ContainerConfig;
 use crate::cri_client::{
     ContainerSpec, CriClient, LinuxPod, PodConfig, PodMetadata, PodSecurity, Status,
 };
@@ -44,6 +47,8 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let here = (machine.kernel, machine.userland.as_str());
     let all = here == (Kernel::V7_3, "forky") || !machine.filter.is_empty();
     if all || here == (Kernel::V6_12, "trixie") {
+        cases.extend(daemonset::cases());
+        cases.extend(pre_installed::cases());
         cases.extend(events::cases());
         cases.extend(lifecycle::cases());
         cases.extend(lists::of_runtime());
@@ -204,11 +209,7 @@ impl Engine {
     }
 
     fn pod_on(&self, runtime: &str, name: &str, annotations: &[(&str, &str)]) -> Result<Pod<'_>> {
-        let log_directory = format!("{LOGS}/{name}");
-        if Path::new(&log_directory).exists() {
-            fs::remove_dir_all(&log_directory)?;
-        }
-        fs::create_dir_all(&log_directory)?;
+        let log_directory = log_directory(name)?;
         let config = PodConfig {
             metadata: Some(PodMetadata {
                 name: name.to_owned(),
@@ -222,11 +223,16 @@ impl Engine {
                 security_context: Some(PodSecurity::on_host_network(true)),
             }),
         };
+        self.run_pod(config, runtime)
+    }
+
+    fn run_pod(&self, config: PodConfig, runtime: &str) -> Result<Pod<'_>> {
         let id = self
             .client()
             .run_pod(&config, runtime)
             .inspect_err(|_| containerd::DAEMON.show_log())?;
-        protocol::log(format_args!("pod {name} is {id}"));
+        let name = config.metadata.as_ref().map(|metadata| &*metadata.name);
+        protocol::log(format_args!("pod {} is {id}", name.unwrap_or_default()));
         self.pods.borrow_mut().push(id.clone());
         Ok(Pod {
             engine: self,
@@ -256,6 +262,12 @@ struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
+    fn remove(&self) -> Result<()> {
+        self.engine.client().remove_pod(&self.id)?;
+        self.engine.pods.borrow_mut().retain(|id| *id != self.id);
+        Ok(())
+    }
+
     fn create(
         &self,
         name: &str,
@@ -280,13 +292,27 @@ impl<'a> Pod<'a> {
             privileged,
         };
         let id = self.engine.client().create(&self.id, &self.config, spec)?;
+        Ok(self.created(name, id))
+    }
+
+    fn create_of(&self, config: ContainerConfig) -> Result<Container<'a>> {
+        let name = config
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.name.clone());
+        let client = self.engine.client();
+        let id = client.create_of(&self.id, &self.config, config)?;
+        Ok(self.created(&name.unwrap_or_default(), id))
+    }
+
+    fn created(&self, name: &str, id: String) -> Container<'a> {
         protocol::log(format_args!("container {name} is {id}"));
         let log = format!("{}/{name}.log", self.config.log_directory);
-        Ok(Container {
+        Container {
             engine: self.engine,
             id,
             log: log.into(),
-        })
+        }
     }
 
     /// A container that is there when this returns.
@@ -407,6 +433,16 @@ impl Container<'_> {
         );
         Ok(())
     }
+}
+
+/// An empty folder for the logs of a pod.
+fn log_directory(pod: &str) -> Result<String> {
+    let dir = format!("{LOGS}/{pod}");
+    if Path::new(&dir).exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
 }
 
 fn is_eperm(text: &str) -> bool {

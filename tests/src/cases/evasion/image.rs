@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::oci_image::{self, Entry, Image};
+use crate::oci_image::{self, About, Entry, Image};
 
 pub(super) const NAME: &str = "vmtest.local/evasion:1";
 
@@ -206,6 +206,7 @@ pub(super) fn write(path: &str) -> Result<()> {
         name: NAME,
         entrypoint: &["/usr/bin/evade", "idle"],
         entries: &entries,
+        about: About::default(),
     };
     oci_image::write(image, BufWriter::new(File::create(path)?))
 }

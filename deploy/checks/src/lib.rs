@@ -1,0 +1,1 @@
+//! What is checked is deploy/, and what checks it are this crate's tests.

@@ -205,6 +205,15 @@ fn setup_writes_the_hook_where_podman_and_cri_o_look() {
     let hook = root.join("etc/containers/oci/hooks.d/execblock.json");
     let text = std::fs::read_to_string(&hook).unwrap();
     assert!(text.contains("createRuntime") && text.contains(env!("CARGO_BIN_EXE_execblock")));
+    // Where Podman looks by itself, or where it is told to.
+    let hook = root.join("usr/share/containers/oci/hooks.d/execblock.json");
+    setup(root, &["podman"]).success();
+    std::fs::remove_file(&hook).unwrap();
+    let told = root.join("etc/containers/containers.conf");
+    std::fs::write(&told, "[engine]\nhooks_dir = [\"/a\", \"/b\"]\n").unwrap();
+    setup(root, &["podman"]).success();
+    std::fs::remove_file(root.join("b/execblock.json")).unwrap();
+    std::fs::remove_file(&told).unwrap();
     // A hook of somebody else's is left alone.
     std::fs::write(&hook, "{\"hook\": {\"path\": \"/other\"}}").unwrap();
     setup(root, &["podman"])

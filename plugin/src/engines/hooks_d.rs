@@ -9,7 +9,7 @@ use super::EditError;
 
 /// Where an administrator's hooks are.
 pub(crate) const DIR: &str = "/etc/containers/oci/hooks.d";
-/// Where packages' hooks are.
+/// Where packages' hooks are, the one place where Podman looks unless `hooks_dir` says more.
 pub(crate) const PACKAGED_DIR: &str = "/usr/share/containers/oci/hooks.d";
 
 const TEMPLATE: &str = include_str!("../../../hooks/hooks.d/execblock.json");

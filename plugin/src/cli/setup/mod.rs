@@ -262,11 +262,13 @@ impl Args {
             let found = hooks_d::podman_dirs(&text).map_err(|error| refused(&path, &error))?;
             dirs = found.or(dirs);
         }
-        let usual = vec![hooks_d::DIR.into()];
-        let dir = dirs.unwrap_or(usual).pop();
-        let dir = dir.unwrap_or_else(|| hooks_d::DIR.into());
+        // Podman reads no other one by itself: a hook elsewhere is never called, and
+        // annotated containers start unbound.
+        let dir = dirs.and_then(|mut dirs| dirs.pop());
+        let dir = dir.unwrap_or_else(|| hooks_d::PACKAGED_DIR.into());
         let dir = self.below_root(&dir.to_string_lossy());
-        if self.remove && self.below_root(crio::DROP_IN).exists() {
+        let shared = dir == self.below_root(hooks_d::DIR);
+        if self.remove && shared && self.below_root(crio::DROP_IN).exists() {
             log::warn!(
                 "{} stays: CRI-O reads it too (execblock setup crio --remove)",
                 dir.display()

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod bench;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod host;
@@ -38,6 +39,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Measure what execblock costs
     Bench(bench::Arguments),
+    /// Build what is released, into target/dist
+    Dist(dist::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
     Tidy,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

@@ -39,7 +39,8 @@ pub(crate) fn build(wanted: &Wanted<'_>, release: &Release, into: &Path) -> Resu
         command.args(["--target", target]);
     }
     if wanted.fast {
-        command.args(["--fast", "--compress-type", "gzip"]);
+        // By gzip(1): cargo-deb's own takes a minute more, for smaller packages.
+        command.args(["--fast", "--compress-type", "gzip", "--compress-system"]);
     }
     host::run(&mut command)?;
     Ok(file)

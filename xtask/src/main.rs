@@ -4,6 +4,7 @@
 
 mod bench;
 mod chart;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod host;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make execblock's own container image
     Image(image::Arguments),
+    /// Build what is released, into target/dist
+    Dist(dist::Arguments),
     /// Check what no compiler checks: layering, file lengths, documents
     Tidy,
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

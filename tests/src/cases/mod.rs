@@ -7,6 +7,7 @@ mod doctor;
 mod engine;
 pub(crate) mod evasion;
 mod events;
+mod install;
 mod kernel;
 mod mechanism;
 mod old;
@@ -96,6 +97,7 @@ fn that_apply(machine: &Machine) -> Vec<Case> {
     if machine.tests_engines() {
         cases.extend(engine::cases(machine));
         cases.extend(quickstart::cases(machine));
+        cases.extend(install::cases(machine));
     }
     cases.extend(tamper::cases(machine));
     cases.extend(evasion::cases(machine));

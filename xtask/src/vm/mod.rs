@@ -11,6 +11,7 @@ mod evasion;
 mod image;
 mod kernel;
 mod modules;
+mod package;
 mod payload;
 mod qemu;
 mod report;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{Cache, Pair, image};
+use super::{Cache, Pair, image, package};
 use crate::{host, image as oci};
 
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Payload {
         oci::of_tests(&release, &content.join("execblock.oci.tar"))?;
         compile_helpers(&content.join("helpers"))?;
         compile_evasion(&content.join("helpers"))?;
+        package::add(&release, &content.join("package"))?;
         image::from_folder(
             &content,
             &payload.folder.path().join("payload.img"),

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test there is, in the order of their cost, and one
-//! line of totals at the end.
+//! `cargo xtask test`: every test there is, this machine's beside those of the virtual ones,
+//! and one line of totals at the end.
 
 use std::{
     io::{BufRead, BufReader},
@@ -32,16 +32,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         println!("note: not root, so tests that load eBPF programs here will skip");
     }
     // The tree's own rules (`cargo xtask tidy`) are one of this crate's tests.
-    let mut totals = thread::scope(|scope| {
+    let totals = thread::scope(|scope| -> Result<Totals> {
+        // Many of them wait, for a lock or for a process.
+        let tests = scope.spawn(cargo_test);
+        let mut totals = Totals::default();
         if !arguments.no_vm {
             // Mostly waits for the network.
             scope.spawn(|| vm::fetch_ahead(&arguments.selection));
+            totals += vm::run_cases(&arguments.selection)?;
         }
-        cargo_test()
+        totals += tests.join().ok().context("a thread panicked")??;
+        Ok(totals)
     })?;
-    if !arguments.no_vm {
-        totals += vm::run_cases(&arguments.selection)?;
-    }
     println!("{totals}");
     Ok(totals.good(!arguments.selection.no_skip))
 }

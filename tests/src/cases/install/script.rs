@@ -140,7 +140,7 @@ fn booted() -> Result<()> {
 fn is_refused() -> Result<()> {
     let denied = podman(&["exec", CONTAINER, "whoami"])?;
     ensure!(!denied.status.success(), "it ran: {}", denied.said());
-    says(&denied, &["ermission"])?;
+    says(&denied, &["not permitted"])?;
     let other = podman(&["exec", CONTAINER, "id", "-u"])?.success()?;
     ensure!(other.stdout == "0\n", "id said {}", other.said());
     Ok(())

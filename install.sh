@@ -213,6 +213,8 @@ confirm() {
 undo() {
     if [ ! -x "$execblock" ]; then
         [ ! -d "$pins" ] || fail "$pins is there and $execblock is not: install it again first"
+        # What `execblock run` wrote when it ended, after it was taken away.
+        run rm -rf /run/execblock
         return
     fi
     engines=

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::storm::Storm;
 use super::{
-    PACKAGE, as_of_another_build, build, is_installed, no_other_hook, nothing_is_left, run, says,
-    snapshot, systemctl, units_are_on,
+    PACKAGE, as_of_another_build, build, is_installed, nothing_is_left, nothing_of_others, run,
+    says, snapshot, systemctl, units_are_on,
 };
 use crate::execblock::{self, PINS};
 use crate::harness::Skip;
@@ -42,7 +42,7 @@ pub(super) fn case(machine: &Machine) -> Result<()> {
         return Err(Skip("no package in the payload: cargo-deb is not installed".into()).into());
     }
     execblock::unloaded()?;
-    no_other_hook()?;
+    nothing_of_others()?;
     let before = snapshot()?;
     let _purged = Purged;
     let said = dpkg(&["--install", &old])?.success()?;

@@ -86,12 +86,19 @@ fn build() -> Result<Vec<u8>> {
     bytes.iter().map(byte).collect()
 }
 
-/// Podman's other cases have theirs where `execblock setup podman` puts it.
-fn no_other_hook() -> Result<()> {
-    let dir = Path::new("/usr/share/containers/oci");
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
+/// What the cases before left, and an uninstall takes away.
+fn nothing_of_others() -> Result<()> {
+    for dir in [
+        "/usr/share/containers/oci",
+        "/run/execblock",
+        "/etc/execblock",
+    ] {
+        if Path::new(dir).exists() {
+            fs::remove_dir_all(dir).context(dir)?;
+        }
     }
+    // Fails where something is in it.
+    let _removed = fs::remove_dir("/usr/local/libexec");
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use anyhow::{Result, bail, ensure};
 
 use super::storm::Storm;
 use super::{
-    PACKAGE, as_of_another_build, build, is_installed, no_other_hook, nothing_is_left, run, says,
-    snapshot, systemctl, units_are_on,
+    PACKAGE, as_of_another_build, build, is_installed, nothing_is_left, nothing_of_others, run,
+    says, snapshot, systemctl, units_are_on,
 };
 use crate::containerd::{self, IMAGE};
 use crate::execblock::{self, PINS};
@@ -49,7 +49,7 @@ fn podman(args: &[&str]) -> Result<Output> {
 
 pub(super) fn case() -> Result<()> {
     execblock::unloaded()?;
-    no_other_hook()?;
+    nothing_of_others()?;
     let before = snapshot()?;
     let _uninstalled = Uninstalled;
     says(

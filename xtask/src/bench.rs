@@ -291,7 +291,7 @@ fn exec(rounds: usize, execs: usize) -> Result<()> {
     };
     println!(
         "{:24} {:>24} {:>26}",
-        "median (nine tenths lie in)", "µs an exec", "of not loaded"
+        "median (8 of 10 lie in)", "µs an exec", "of not loaded"
     );
     for row in rows(&found) {
         println!(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::Case;
-use crate::execblock::PINS;
+use crate::execblock::{self, PINS};
 use crate::machine::Machine;
 use crate::process::{self, Output};
 
@@ -88,6 +88,10 @@ fn build() -> Result<Vec<u8>> {
 
 /// What the cases before left, and an uninstall takes away.
 fn nothing_of_others() -> Result<()> {
+    // Their backups stay, and are there before.
+    for engine in ["containerd", "docker", "podman"] {
+        execblock::run(&["setup", engine, "--remove"])?.success()?;
+    }
     for dir in [
         "/usr/share/containers/oci",
         "/run/execblock",

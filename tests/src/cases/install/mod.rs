@@ -88,9 +88,9 @@ fn build() -> Result<Vec<u8>> {
 
 /// What the cases before left, and an uninstall takes away.
 fn nothing_of_others() -> Result<()> {
-    // Their backups stay, and are there before.
+    // Their backups stay, and are there before. One that is not here has nothing to take away.
     for engine in ["containerd", "docker", "podman"] {
-        execblock::run(&["setup", engine, "--remove"])?.success()?;
+        execblock::run(&["setup", engine, "--remove"])?;
     }
     for dir in [
         "/usr/share/containers/oci",

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use execblock::cgroup::Hierarchy;
 use serde_json::{Value, json};
 
-use crate::progress;
+use crate::{progress, quietly};
 
 const PROGRAM: &str = "/bin/true";
 
@@ -133,15 +133,4 @@ pub(crate) fn looped(execs: u32, cgroup: &Path) -> Result<f64> {
         ensure!(status.success(), "{PROGRAM}: {status}");
     }
     Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(execs.max(1)))
-}
-
-fn quietly(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}: {said}",
-        output.status
-    );
-    Ok(())
 }

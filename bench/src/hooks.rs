@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use execblock::cgroup::Hierarchy;
 use serde_json::{Value, json};
 
-use crate::progress;
 use crate::series::{Summary, summary};
+use crate::{progress, quietly};
 
 /// Where the programs are.
 pub(crate) struct Programs<'a> {
@@ -71,17 +71,6 @@ fn rows(all: Vec<Series>) -> Vec<Value> {
         json!({ "name": series.name, "times": times, "added": added })
     };
     all.iter().map(row).collect()
-}
-
-fn quietly(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}: {said}",
-        output.status
-    );
-    Ok(())
 }
 
 /// Starts the command, gives it its input and waits for its end.

@@ -9,9 +9,9 @@ mod kernel;
 mod series;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::bind::Policies;
@@ -138,4 +138,16 @@ fn run(what: &What) -> Result<()> {
 #[expect(clippy::print_stderr, reason = "for who waits")]
 fn progress(line: &str) {
     eprintln!("{line}");
+}
+
+/// Runs it to its end; what it says is seen where it fails.
+fn quietly(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}: {said}",
+        output.status
+    );
+    Ok(())
 }

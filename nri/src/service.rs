@@ -105,6 +105,7 @@ impl State {
             (self.pods, self.containers, self.gathered) = (Vec::new(), Vec::new(), 0);
             let message =
                 format!("synchronize: pods and containers of more than {MOST_GATHERED} bytes");
+            log::warn!("{message}: the runtime goes on without this plugin");
             return Err(guard::status(Code::RESOURCE_EXHAUSTED, &message));
         }
         self.pods.extend(request.pods);

@@ -89,6 +89,10 @@ const CASES: &[Case] = &[
     ("command_is_in_the_status", orders::command_is_in_the_status),
     ("ten_thousand_are_told_of", crowd::ten_thousand_are_told_of),
     ("two_daemons_at_once", crowd::two_daemons_at_once),
+    (
+        "daemon_binds_where_it_is_loaded_now",
+        crowd::binds_where_it_is_loaded_now,
+    ),
     ("daemon_tells_of_itself", daemon::tells_of_itself),
     ("events_outlive_the_command", events::outlive_the_command),
     ("events_forge_nothing", events::forge_nothing),

@@ -4,18 +4,19 @@
 //! start is refused or never answered), or one whose entry is whole, and a policy
 //! that the next collection removes.
 
+mod error;
 mod held;
 mod rebind;
 
 use std::{
     collections::HashMap,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use plugin_common::{Container, Flow, Hit};
 
+pub use self::error::BindError;
 pub(crate) use self::rebind::rebind;
 
 use self::held::{Held, Home};
@@ -23,49 +24,13 @@ use crate::{
     annotation::{Drift, Mode, Spec},
     cgroup::{Cgroup, CgroupError, Hierarchy, Init},
     clock,
-    kernel::{MapError, Maps, PinError, Pins},
-    lock::{Lock, LockError, RUN_DIR},
-    order::{Change, NotDenied, Orders},
-    record::{Owner, Record, RecordError},
+    kernel::{Maps, PinError, Pins},
+    lock::{Lock, RUN_DIR},
+    order::{Change, Orders},
+    record::{Owner, Record},
     records::Records,
-    site::{Namespaces, SiteError},
+    site::Namespaces,
 };
-
-/// Why a container was not bound. Nothing is half-applied.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// No cgroup to bind.
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    /// No pins, or unusable ones.
-    #[error(transparent)]
-    Pin(#[from] PinError),
-    /// A map, most likely a full one.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// The lock.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The record.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// Drift on a kernel that was not understood.
-    #[error(
-        "drift: this kernel's overlay file system is not laid out as expected, so that a file of \
-         the image can't be told from a new one (execblock load says what was tried); leave drift \
-         off"
-    )]
-    NoDrift,
-    /// Its root, in which a path rule's directory may be a link.
-    #[error("looking for the directories of path rules in {0}: {1}")]
-    Root(PathBuf, io::Error),
-    /// Where it lives.
-    #[error(transparent)]
-    Site(#[from] SiteError),
-    /// An order that can't be carried out.
-    #[error(transparent)]
-    Order(#[from] NotDenied),
-}
 
 /// Where a container is that gets an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

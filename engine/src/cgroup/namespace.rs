@@ -22,6 +22,9 @@ pub(super) fn levels_above(root: &str) -> Option<usize> {
 ///
 /// Closed: where none is found, all paths lead out of the mount, and are refused.
 pub(super) fn begins_at(mount: &Path, levels: usize, own: &str) -> String {
+    if levels == 0 {
+        return String::new();
+    }
     let pid = std::process::id().to_string();
     let own = own.trim_matches('/');
     let holds_us = |dir: &Path| {
@@ -31,7 +34,6 @@ pub(super) fn begins_at(mount: &Path, levels: usize, own: &str) -> String {
     let found = find(mount, levels, &holds_us);
     let below = found.and_then(|dir| Some(dir.strip_prefix(mount).ok()?.to_owned()));
     match below {
-        _ if levels == 0 => String::new(),
         Some(below) => format!("/{}", below.display()),
         None => "/..".to_owned(),
     }

@@ -1,9 +1,9 @@
 //! The daemon with many containers, and two daemons with the same: their cgroups and processes
 //! are real, the runtime that tells of them is not.
 
-use std::{path::Path, thread, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
-use execblock::kernel::Pins;
+use execblock::{kernel::Pins, lock::RUN_DIR};
 use execblock_bench::{
     crowd::{Crowd, Member},
     runtime::{Runtime, container, pod},
@@ -78,10 +78,53 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
         let (last, first) = (&crowd.members()[ANNOTATED - 1], &crowd.members()[0]);
         ensure!(!runs(first, "whoami")? && !runs(last, "whoami")?, "it ran");
         ensure!(runs(other, "whoami")?, "without annotation");
-        // Told the same again: no change, and those that it does not know stay.
-        let told = daemon.synchronize(Vec::new(), containers[..ALL / 2].to_vec());
+        // Told the same again: no change, not even of the files, and those that it does not
+        // know stay.
+        let before = record_files(&containers[0].id)?;
+        ensure!(before.len() == 1, "files of the first: {before:?}");
+        let pods = (0..ALL / 2).map(pod).collect();
+        let told = daemon.synchronize(pods, containers[..ALL / 2].to_vec());
         told.map_err(failed)?;
         ensure!(bound()? == ANNOTATED, "{} are bound then", bound()?);
+        let after = record_files(&containers[0].id)?;
+        ensure!(before == after, "{before:?} before, {after:?} after");
+        Ok(())
+    })
+}
+
+/// Inodes of the files that are kept of a container: one that is written again is another.
+fn record_files(container: &str) -> Result<Vec<u64>, Failed> {
+    let dir = Path::new(RUN_DIR).join("containers").join(container);
+    let files = fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.ino()));
+    files.collect()
+}
+
+/// A daemon has maps open from one call to the next. What it binds is bound in those that are
+/// pinned then, whoever has loaded them meanwhile.
+pub(crate) fn binds_where_it_is_loaded_now() -> Result<(), Failed> {
+    unloaded(|| {
+        let crowd = Crowd::new("execblock-test-now", 3).map_err(failed)?;
+        let daemon = daemon(&[])?;
+        let start = |number: usize| -> Result<(), Failed> {
+            let member = &crowd.members()[number];
+            let container = container(number, member, &DENY);
+            let started = daemon.start_container(&pod(number), &container);
+            started.map_err(failed)?;
+            ensure!(!runs(member, "whoami")?, "it ran in {}", member.path());
+            ensure!(runs(member, "id")?, "id did not run in {}", member.path());
+            Ok(())
+        };
+        start(0)?;
+        let replaced = execblock().args(["load", "--replace"]).output()?;
+        ensure!(replaced.status.success(), "{replaced:?}");
+        start(1)?;
+        ensure!(bound()? == 2, "{} are bound", bound()?);
+        for what in ["unload", "load"] {
+            let done = execblock().arg(what).output()?;
+            ensure!(done.status.success(), "{what}: {done:?}");
+        }
+        start(2)?;
+        ensure!(bound()? == 1, "{} are bound then", bound()?);
         Ok(())
     })
 }

@@ -2,9 +2,7 @@
 
 use core::{ffi::c_void, ptr};
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_seq_write, bpf_task_pt_regs,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_seq_write, bpf_task_pt_regs};
 use plugin_common::{COMM_CAPACITY, LEVEL_MAX};
 
 use super::{File, Typed, kernel_string, load, number, probe, probe32, registers};

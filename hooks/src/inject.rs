@@ -7,7 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Map, Value, json};
+use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 /// Name of the hook's program.
 const HOOK: &str = "execblock-hook";
@@ -70,35 +75,6 @@ pub fn hook() -> Result<PathBuf, InjectError> {
     })
 }
 
-/// Puts the hook in after those that are there. `false` where it was there
-/// already. Pure.
-fn put(config: &mut Value, hook: &str) -> Result<bool, String> {
-    let config = config.as_object_mut().ok_or("it is no object")?;
-    let hooks = entry(config, "hooks", json!({}));
-    let hooks = hooks.as_object_mut().ok_or("hooks is no object")?;
-    let mut changed = false;
-    for stage in STAGES {
-        let all = entry(hooks, stage, json!([]));
-        let Some(all) = all.as_array_mut() else {
-            return Err(format!("hooks.{stage} is no list"));
-        };
-        if all.iter().all(|one| one["path"] != hook) {
-            all.push(json!({ "path": hook, "args": [HOOK], "timeout": TIMEOUT }));
-            changed = true;
-        }
-    }
-    Ok(changed)
-}
-
-/// What is there, where null counts as nothing.
-fn entry<'a>(map: &'a mut Map<String, Value>, key: &str, default: Value) -> &'a mut Value {
-    let value = map.entry(key).or_insert(Value::Null);
-    if value.is_null() {
-        *value = default;
-    }
-    value
-}
-
 /// Puts the hook into the configuration at `path`, whose text is given: whole or
 /// not at all, of the same owner and mode.
 ///
@@ -124,19 +100,49 @@ pub fn inject(path: &Path, text: &[u8], hook: &Path) -> Result<(), InjectError> 
     replace(path, &text)
 }
 
-/// The text of a configuration with the hook in it; `None` where it was there
-/// already. Pure.
+/// An object whose values stay letter by letter as they are: a number of more digits
+/// than [`Value`] keeps too.
+type Object = IndexMap<String, Box<RawValue>>;
+
+/// The text of a configuration with the hook in it, after those that are there;
+/// `None` where it was there already. Pure.
 ///
 /// # Errors
 ///
 /// What is not as a configuration is.
 pub fn injected(text: &[u8], hook: &str) -> Result<Option<Vec<u8>>, String> {
-    let mut config: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if !put(&mut config, hook)? {
+    let plain = |error: serde_json::Error| error.to_string();
+    let mut config: Object = serde_json::from_slice(text).map_err(plain)?;
+    let mut hooks: Object = part(&config, "hooks").map_err(|_other| "hooks is no object")?;
+    let ours = json!({ "path": hook, "args": [HOOK], "timeout": TIMEOUT });
+    let mut changed = false;
+    for stage in STAGES {
+        let mut all: Vec<Box<RawValue>> =
+            part(&hooks, stage).map_err(|_other| format!("hooks.{stage} is no list"))?;
+        if !all.iter().any(|one| is_of(one, hook)) {
+            all.push(to_raw_value(&ours).map_err(plain)?);
+            hooks.insert(stage.to_owned(), to_raw_value(&all).map_err(plain)?);
+            changed = true;
+        }
+    }
+    if !changed {
         return Ok(None);
     }
-    let text = serde_json::to_vec(&config).map_err(|error| error.to_string())?;
-    Ok(Some(text))
+    config.insert("hooks".to_owned(), to_raw_value(&hooks).map_err(plain)?);
+    serde_json::to_vec(&config).map(Some).map_err(plain)
+}
+
+/// What is there, where null counts as nothing.
+fn part<T: DeserializeOwned + Default>(of: &Object, key: &str) -> serde_json::Result<T> {
+    let Some(raw) = of.get(key) else {
+        return Ok(T::default());
+    };
+    let found: Option<T> = serde_json::from_str(raw.get())?;
+    Ok(found.unwrap_or_default())
+}
+
+fn is_of(one: &RawValue, hook: &str) -> bool {
+    serde_json::from_str::<Value>(one.get()).is_ok_and(|one| one["path"] == hook)
 }
 
 fn replace(path: &Path, text: &[u8]) -> Result<(), InjectError> {
@@ -195,19 +201,24 @@ mod tests {
                 json!([theirs, ours()]),
             ),
         ] {
-            let mut config = json!({ "hooks": hooks });
-            assert_eq!(put(&mut config, HOOK_PATH), Ok(true));
+            let text = json!({ "hooks": hooks }).to_string();
+            let with = injected(text.as_bytes(), HOOK_PATH).unwrap().unwrap();
+            let config: Value = serde_json::from_slice(&with).unwrap();
             assert_eq!(config["hooks"]["createRuntime"], expected);
             assert_eq!(config["hooks"]["poststop"], json!([ours()]));
             // Once is enough.
-            assert_eq!(put(&mut config, HOOK_PATH), Ok(false));
+            assert_eq!(injected(&with, HOOK_PATH), Ok(None));
         }
-        for wrong in [
-            json!([]),
-            json!({ "hooks": [] }),
-            json!({ "hooks": { "poststop": {} } }),
+        for (wrong, said) in [
+            ("[]", "expected a map"),
+            (r#"{ "hooks": [] }"#, "hooks is no object"),
+            (
+                r#"{ "hooks": { "poststop": {} } }"#,
+                "hooks.poststop is no list",
+            ),
         ] {
-            assert!(put(&mut wrong.clone(), HOOK_PATH).is_err(), "{wrong}");
+            let error = injected(wrong.as_bytes(), HOOK_PATH).unwrap_err();
+            assert!(error.contains(said), "{wrong}: {error}");
         }
     }
 
@@ -215,15 +226,17 @@ mod tests {
     fn everything_else_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
-        let text = r#"{"z":18446744073709551615,"a":{"y":-1,"b":"\u00e9"},"hooks":{"poststart":[1]},"k":[]}"#;
+        // More digits than a float keeps, more than 64 bits, half of a pair.
+        let text = r#"{"z":18446744073709551616,"a":{"y": -1.50,"b":"\u00e9\ud800"},"hooks":{"poststart":[ 1]},"k":555555555555555555555555555555555555555551e2}"#;
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let link = dir.path().join("link.json");
         std::os::unix::fs::symlink("config.json", &link).unwrap();
         inject(&link, text.as_bytes(), Path::new(HOOK_PATH)).unwrap();
         let hook = ours().to_string();
-        let expected = format!(
-            r#"{{"z":18446744073709551615,"a":{{"y":-1,"b":"é"}},"hooks":{{"poststart":[1],"createRuntime":[{hook}],"poststop":[{hook}]}},"k":[]}}"#
+        let expected = text.replace(
+            "[ 1]",
+            &format!(r#"[ 1],"createRuntime":[{hook}],"poststop":[{hook}]"#),
         );
         let found = fs::read_to_string(&path).unwrap();
         assert_eq!(found, expected);

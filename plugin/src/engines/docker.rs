@@ -1,14 +1,29 @@
 //! Docker's daemon.json: a runtime named `execblock`, by choice the default one.
 //! Keys keep their order, and the file its indentation.
 
-use serde::Serialize as _;
-use serde_json::{Map, Value, ser::PrettyFormatter};
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::{Value, json, ser::PrettyFormatter, value::RawValue};
 
 use super::{EditError, is_wrapper};
 
 const NAME: &str = "execblock";
 const RUNTIMES: &str = "runtimes";
 const DEFAULT: &str = "default-runtime";
+
+type Object = IndexMap<String, Part>;
+
+/// A value of the file.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part {
+    /// Stays letter by letter as it is: a number of more digits than [`Value`] keeps too.
+    Theirs(Box<RawValue>),
+    /// One of which we know what is in it.
+    Read(Object),
+    /// Put in.
+    New(Value),
+}
 
 /// Adds the runtime. `None` stands for a file that is not there.
 pub(crate) fn add(
@@ -17,13 +32,10 @@ pub(crate) fn add(
     as_default: bool,
 ) -> Result<String, EditError> {
     let mut config = parse(text)?;
-    let runtimes = config
-        .entry(RUNTIMES)
-        .or_insert_with(|| Value::Object(Map::new()));
-    let runtimes = object(runtimes, RUNTIMES)?;
-    match runtimes.get(NAME) {
+    let mut runtimes = runtimes(&config)?.unwrap_or_default();
+    match runtimes.get(NAME).map(value) {
         Some(there) if there["path"] == wrapper => {}
-        Some(there) if !is_ours(there) => {
+        Some(there) if !is_ours(&there) => {
             return Err(EditError::Shape {
                 at: format!("{RUNTIMES}.{NAME}"),
                 found: there.to_string(),
@@ -31,11 +43,13 @@ pub(crate) fn add(
             });
         }
         _ => {
-            runtimes.insert(NAME.to_owned(), serde_json::json!({ "path": wrapper }));
+            let ours = Part::New(json!({ "path": wrapper }));
+            runtimes.insert(NAME.to_owned(), ours);
+            config.insert(RUNTIMES.to_owned(), Part::Read(runtimes));
         }
     }
     if as_default {
-        match config.get(DEFAULT) {
+        match config.get(DEFAULT).map(value) {
             None => {}
             Some(Value::String(name)) if name == "runc" || name == NAME => {}
             Some(other) => {
@@ -46,7 +60,7 @@ pub(crate) fn add(
                 });
             }
         }
-        config.insert(DEFAULT.to_owned(), NAME.into());
+        config.insert(DEFAULT.to_owned(), Part::New(NAME.into()));
     }
     print(text, &config)
 }
@@ -54,21 +68,26 @@ pub(crate) fn add(
 /// Takes out what [`add`] puts in. `None`: nothing is left of the file.
 pub(crate) fn remove(text: Option<&str>) -> Result<Option<String>, EditError> {
     let Some(text) = text else { return Ok(None) };
-    let before = parse(Some(text))?;
-    let mut config = before.clone();
-    if config.get(DEFAULT).is_some_and(|name| name == NAME) {
+    let mut config = parse(Some(text))?;
+    let mut changed = false;
+    if config.get(DEFAULT).is_some_and(|name| value(name) == NAME) {
         config.shift_remove(DEFAULT);
+        changed = true;
     }
-    if let Some(runtimes) = config.get_mut(RUNTIMES) {
-        let runtimes = object(runtimes, RUNTIMES)?;
-        if runtimes.get(NAME).is_some_and(is_ours) {
-            runtimes.shift_remove(NAME);
-            if runtimes.is_empty() {
-                config.shift_remove(RUNTIMES);
-            }
+    if let Some(mut runtimes) = runtimes(&config)?
+        && runtimes
+            .get(NAME)
+            .is_some_and(|there| is_ours(&value(there)))
+    {
+        runtimes.shift_remove(NAME);
+        if runtimes.is_empty() {
+            config.shift_remove(RUNTIMES);
+        } else {
+            config.insert(RUNTIMES.to_owned(), Part::Read(runtimes));
         }
+        changed = true;
     }
-    if config == before {
+    if !changed {
         return Ok(Some(text.to_owned()));
     }
     if config.is_empty() {
@@ -81,32 +100,49 @@ fn is_ours(runtime: &Value) -> bool {
     runtime["path"].as_str().is_some_and(is_wrapper)
 }
 
-fn parse(text: Option<&str>) -> Result<Map<String, Value>, EditError> {
-    let text = text.unwrap_or_default();
-    if text.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(config)) => Ok(config),
-        Ok(_) => Err(EditError::Shape {
-            at: "the file".into(),
-            found: "another value".into(),
-            expected: "a JSON object",
-        }),
-        Err(error) => Err(EditError::Syntax(error.to_string())),
+/// What a part of the file says. Null for what can't be read at all, which no part
+/// of ours is.
+fn value(part: &Part) -> Value {
+    match part {
+        Part::Theirs(raw) => serde_json::from_str(raw.get()).unwrap_or_default(),
+        Part::Read(object) => serde_json::to_value(object).unwrap_or_default(),
+        Part::New(value) => value.clone(),
     }
 }
 
-fn object<'a>(value: &'a mut Value, at: &str) -> Result<&'a mut Map<String, Value>, EditError> {
-    let found = value.to_string();
-    value.as_object_mut().ok_or_else(|| EditError::Shape {
-        at: at.to_owned(),
-        found,
-        expected: "an object",
+fn parse(text: Option<&str>) -> Result<Object, EditError> {
+    let text = text.unwrap_or_default();
+    if text.trim().is_empty() {
+        return Ok(Object::new());
+    }
+    let file: &RawValue =
+        serde_json::from_str(text).map_err(|error| EditError::Syntax(error.to_string()))?;
+    object(file).ok_or_else(|| EditError::Shape {
+        at: "the file".into(),
+        found: "another value".into(),
+        expected: "a JSON object",
     })
 }
 
-fn print(like: Option<&str>, config: &Map<String, Value>) -> Result<String, EditError> {
+fn object(raw: &RawValue) -> Option<Object> {
+    let parts: IndexMap<String, Box<RawValue>> = serde_json::from_str(raw.get()).ok()?;
+    let parts = parts.into_iter();
+    Some(parts.map(|(key, raw)| (key, Part::Theirs(raw))).collect())
+}
+
+fn runtimes(config: &Object) -> Result<Option<Object>, EditError> {
+    let Some(Part::Theirs(raw)) = config.get(RUNTIMES) else {
+        return Ok(None);
+    };
+    let found = object(raw).ok_or_else(|| EditError::Shape {
+        at: RUNTIMES.to_owned(),
+        found: raw.get().to_owned(),
+        expected: "an object",
+    })?;
+    Ok(Some(found))
+}
+
+fn print(like: Option<&str>, config: &Object) -> Result<String, EditError> {
     let like = like.unwrap_or_default();
     // What stands before the first key.
     let indent = like
@@ -144,6 +180,8 @@ mod tests {
             "{\n  \"log-driver\": \"journald\",\n  \"data-root\": \"/srv/docker\"\n}\n",
             "{\n    \"runtimes\": {\n        \"nvidia\": {\n            \"path\": \"nvidia-container-runtime\",\n            \"runtimeArgs\": []\n        }\n    },\n    \"z\": 1,\n    \"a\": [\n        1.5,\n        null\n    ]\n}\n",
             "{\n\t\"debug\": true\n}",
+            // Not as we would write it: more digits than a float keeps, one line.
+            "{\n  \"runtimes\": {\n    \"a\": {\"path\":\"b\"}\n  },\n  \"z\": 555555555555555555551e2,\n  \"y\": [1, 2]\n}\n",
         ] {
             let with = added(text);
             assert_eq!(added(&with), with, "idempotent");

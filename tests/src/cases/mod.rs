@@ -111,6 +111,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::machine::BOUNDED;
 
     fn machine(kernel: Kernel, userland: &str) -> Machine {
         Machine {
@@ -153,23 +154,50 @@ mod tests {
         (Kernel::V6_12, "trixie-systemd"),
     ];
 
+    /// A whole run has each case, but for those that are named to be of none.
     #[test]
     fn a_case_that_one_machine_leaves_to_another_runs_there() {
-        let run: BTreeSet<String> = WHOLE_RUN
-            .iter()
-            .flat_map(|(kernel, userland)| names(*kernel, userland))
-            .collect();
+        let mut run = BTreeSet::new();
+        let mut apply = BTreeSet::new();
         for (kernel, userland) in WHOLE_RUN {
-            for case in that_apply(&machine(kernel, userland)) {
-                assert!(run.contains(&case.name), "{}", case.name);
-            }
-            if userland.ends_with("-systemd") {
-                let all = that_apply(&machine(kernel, userland)).len();
-                assert_eq!(names(kernel, userland).len(), all, "{userland}");
+            let machine = machine(kernel, userland);
+            run.extend(names(kernel, userland));
+            for case in that_apply(&machine) {
+                let bounded = BOUNDED.iter().find(|(name, _)| *name == case.name);
+                if bounded.is_none_or(|(_, machines)| !machines.is_empty()) {
+                    apply.insert(case.name);
+                } else {
+                    assert!(!machine.keeps(&case.name));
+                }
             }
         }
-        for (case, _) in crate::machine::ONCE {
-            assert!(run.contains(*case), "{case}");
+        assert_eq!(run, apply);
+        for (case, machines) in BOUNDED {
+            for (kernel, userland) in *machines {
+                let there = names(*kernel, userland);
+                assert!(
+                    there.iter().any(|name| name == case),
+                    "{case} on {userland}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_machine_runs_when_all_is_asked_for() {
+        let all: BTreeSet<String> = WHOLE_RUN
+            .iter()
+            .flat_map(|(kernel, userland)| {
+                let asked = Machine {
+                    filter: "/".to_owned(),
+                    ..machine(*kernel, userland)
+                };
+                for_machine(&asked)
+            })
+            .map(|case| case.name)
+            .collect();
+        for (case, _) in BOUNDED {
+            assert!(all.contains(*case), "{case}");
         }
     }
 

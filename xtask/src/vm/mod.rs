@@ -18,7 +18,7 @@ mod report;
 mod userland;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     env,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -117,6 +117,11 @@ const SILENCE: u64 = 540;
 const TIMEOUT: u64 = 2400;
 
 impl Selection {
+    /// Whether no machine and no case was asked for.
+    fn is_everything(&self) -> bool {
+        self.filter.is_none() && self.wanted.kernel.is_empty() && self.wanted.userland.is_empty()
+    }
+
     /// What costs are counted with.
     fn of_cost(jobs: usize, filter: &str) -> Self {
         Self {
@@ -316,11 +321,31 @@ pub(crate) fn run_cases(selection: &Selection) -> Result<Totals> {
         );
     }
     println!("\n{matrix}\n");
+    if selection.is_everything() {
+        println!("{}", left_out(&payload)?);
+    }
     let totals = matrix.totals();
     if totals == Totals::default() {
         bail!("no case ran: does any name contain the filter?");
     }
     Ok(totals)
+}
+
+/// What of the default machines' cases runs only when it is asked for by name.
+fn left_out(payload: &Payload) -> Result<String> {
+    let cases = |filter| -> Result<BTreeSet<String>> {
+        let pairs = selected(&Wanted::default())?.into_iter();
+        Ok(pairs
+            .flat_map(|pair| payload.case_names(pair, filter))
+            .collect())
+    };
+    let usual = cases(None)?;
+    let all = cases(Some("/"))?;
+    let left: Vec<&str> = all.difference(&usual).map(String::as_str).collect();
+    Ok(format!(
+        "note: not run, for they take long (cargo xtask vm / has all on all machines): {}",
+        left.join(", ")
+    ))
 }
 
 /// Fetches what [`run_cases`] will want. What fails here fails there again, and is

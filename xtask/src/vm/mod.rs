@@ -6,6 +6,7 @@
 
 mod apt;
 mod build_kernel;
+mod cache;
 pub(crate) mod cost;
 mod evasion;
 mod image;
@@ -19,18 +20,16 @@ mod userland;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    env,
-    fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
-pub(crate) use self::{apt::Apt, payload::programs, report::Totals};
+pub(crate) use self::{apt::Apt, cache::Cache, payload::programs, report::Totals};
 use self::{
     kernel::{Fetched, Kernel},
     payload::Payload,
@@ -151,97 +150,6 @@ fn parse_filter(text: &str) -> Result<String, String> {
     match text.chars().find(|c| !plain(*c)) {
         Some(c) => Err(format!("{c:?} occurs in no case's name")),
         None => Ok(text.to_owned()),
-    }
-}
-
-/// The folder of what is fetched or built once.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    folder: PathBuf,
-    apt: Apt,
-    /// For what is of Debian 11.
-    old_apt: Apt,
-}
-
-impl Cache {
-    fn open() -> Result<Self> {
-        let folder = env::var_os("EXECBLOCK_VM_DIR")
-            .map_or_else(|| host::checkout().join("target/vm"), PathBuf::from);
-        for child in ["kernels", "userlands", "logs", "scratch", "apt", "apt-old"] {
-            fs::create_dir_all(folder.join(child)).with_context(|| folder.display().to_string())?;
-        }
-        let folder = folder.canonicalize()?;
-        let cache = Self {
-            apt: Apt::new(folder.join("apt")),
-            old_apt: Apt::old(folder.join("apt-old")),
-            folder,
-        };
-        cache.remove_leftovers()?;
-        Ok(cache)
-    }
-
-    fn kernels(&self) -> PathBuf {
-        self.folder.join("kernels")
-    }
-
-    fn userlands(&self) -> PathBuf {
-        self.folder.join("userlands")
-    }
-
-    /// Where `build-kernel` leaves its kernel.
-    fn built_kernel(&self) -> PathBuf {
-        self.kernels().join(format!("bzImage-{}", kernel::OVERRIDE))
-    }
-
-    /// A folder that is removed with its owner.
-    fn scratch(&self) -> Result<tempfile::TempDir> {
-        let owner = format!("{}-", std::process::id());
-        Ok(tempfile::Builder::new()
-            .prefix(&owner)
-            .tempdir_in(self.folder.join("scratch"))?)
-    }
-
-    /// Removes the scratch folders of runs that were killed.
-    fn remove_leftovers(&self) -> Result<()> {
-        for entry in fs::read_dir(self.folder.join("scratch"))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let owner = name
-                .to_string_lossy()
-                .split('-')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            if owner.is_empty() || !Path::new("/proc").join(owner).exists() {
-                // Another run may be doing the same.
-                drop(fs::remove_dir_all(entry.path()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps two runs from fetching the same thing.
-    fn lock(&self) -> Result<File> {
-        let file = File::create(self.folder.join("lock"))?;
-        file.lock()?;
-        Ok(file)
-    }
-
-    /// A static `BusyBox`, the initrd's only program.
-    fn busybox(&self) -> Result<PathBuf> {
-        let file = self.folder.join("busybox");
-        if !file.exists() {
-            let scratch = self.scratch()?;
-            self.apt
-                .unpack(&["busybox-static".into()], scratch.path())?;
-            let found = ["usr/bin/busybox", "bin/busybox"]
-                .map(|path| scratch.path().join(path))
-                .into_iter()
-                .find(|path| path.exists())
-                .context("busybox-static has no busybox")?;
-            fs::rename(found, &file)?;
-        }
-        Ok(file)
     }
 }
 

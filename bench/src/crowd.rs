@@ -1,11 +1,13 @@
 //! Cgroups by the thousand, each with one process that does nothing: as containers are, as
 //! far as binding looks at them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use execblock::cgroup::Hierarchy;
+use execblock::cgroup::{Hierarchy, fork_into};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// A cgroup and its process.
@@ -47,18 +49,17 @@ impl Member {
     }
 
     fn new(dir: PathBuf, path: String) -> Result<Self> {
-        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-        let pid = idle()?;
-        let member = Self {
+        // One that a killed run has left may be there.
+        let _there = fs::create_dir(&dir);
+        let pid = File::open(&dir)
+            .and_then(|cgroup| idle(&cgroup))
+            .with_context(|| dir.display().to_string())?;
+        Ok(Self {
             pid,
             ended: false,
             dir,
             path,
-        };
-        let procs = member.dir.join("cgroup.procs");
-        fs::write(&procs, pid.as_raw_pid().to_string())
-            .with_context(|| procs.display().to_string())?;
-        Ok(member)
+        })
     }
 }
 
@@ -70,20 +71,19 @@ impl Drop for Member {
     }
 }
 
-/// A process that waits for its end, which comes with this thread's at the latest.
-fn idle() -> Result<Pid> {
+/// A process in the cgroup that waits for its end, which comes with this thread's at the
+/// latest.
+fn idle(cgroup: &File) -> io::Result<Pid> {
     // SAFETY: the child calls nothing that allocates or locks.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
+    let Some(pid) = (unsafe { fork_into(cgroup.as_fd())? }) else {
         // SAFETY: a flag of this process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         loop {
             // SAFETY: waits for a signal.
             unsafe { libc::pause() };
         }
-    }
-    let failed = || anyhow::Error::from(std::io::Error::last_os_error()).context("fork");
-    Pid::from_raw(pid.max(0)).ok_or_else(failed)
+    };
+    Ok(pid)
 }
 
 /// Many of them, in a cgroup of their own.

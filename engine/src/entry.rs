@@ -45,15 +45,8 @@ pub(crate) fn bind(
         Container {
             policy: id,
             kinds: policy.kinds,
-            mode: match terms.mode {
-                Mode::Enforce => MODE_ENFORCE,
-                Mode::Audit => MODE_AUDIT,
-            },
-            drift: match terms.drift {
-                Drift::Off => DRIFT_OFF,
-                Drift::Audit => DRIFT_AUDIT,
-                Drift::Deny => DRIFT_DENY,
-            },
+            mode: mode(terms.mode),
+            drift: drift(terms.drift),
             bound_at: before
                 .map(|before| before.bound_at)
                 .or(terms.since)
@@ -64,6 +57,23 @@ pub(crate) fn bind(
             runtime_pid_ns: terms.site.runtime.pid,
         },
     )
+}
+
+/// As the map has it.
+pub(crate) fn mode(mode: Mode) -> u32 {
+    match mode {
+        Mode::Enforce => MODE_ENFORCE,
+        Mode::Audit => MODE_AUDIT,
+    }
+}
+
+/// As the map has it.
+pub(crate) fn drift(drift: Drift) -> u32 {
+    match drift {
+        Drift::Off => DRIFT_OFF,
+        Drift::Audit => DRIFT_AUDIT,
+        Drift::Deny => DRIFT_DENY,
+    }
 }
 
 /// Forgets all policies but the `used`, with their entries, while programs run.

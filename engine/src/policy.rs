@@ -189,6 +189,12 @@ impl Policy {
         }
     }
 
+    /// [`digest`](Self::digest) as a record has it.
+    #[must_use]
+    pub fn hex(digest: &[u8; 16]) -> String {
+        format!("{:032x}", u128::from_be_bytes(*digest))
+    }
+
     /// The id it would like to have: never 0.
     #[must_use]
     pub fn preferred_id(&self) -> u32 {

@@ -57,6 +57,10 @@ pub struct Record {
     /// What the directories of path rules stood for when they were bound.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: Links,
+    /// Digest of the policy that all this is compiled to, in hexadecimal: that of the map
+    /// `policies`. Empty where it was not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy: String,
 }
 
 impl Record {
@@ -89,6 +93,7 @@ impl Record {
                 .map(|(rule, order)| (rule.to_string(), *order))
                 .collect(),
             links: Links::new(),
+            policy: String::new(),
         };
         record.set_mode(spec.mode);
         record.set_drift(spec.drift);

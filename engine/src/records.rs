@@ -160,14 +160,18 @@ impl Records {
     pub fn all(&self) -> Vec<Record> {
         let mut all = Vec::new();
         for container in containers(&self.dir) {
-            for cgroup in cgroups(&self.dir.join(&container)) {
-                match self.read(&container, cgroup) {
-                    Ok(record) => all.extend(record),
-                    Err(error) => log::warn!("{error}"),
-                }
-            }
+            let dir = self.dir.join(&container);
+            all.extend(cgroups(&dir).filter_map(|cgroup| self.understood(&container, cgroup)));
         }
         all
+    }
+
+    fn understood(&self, container: &str, cgroup: u64) -> Option<Record> {
+        let read = self.read(container, cgroup);
+        read.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        })
     }
 
     /// Takes over the records of versions that had no directories,
@@ -199,20 +203,33 @@ impl Records {
         fs::rename(flat, self.path(container, cgroup)?).map_err(failed("rename", flat))
     }
 
-    /// Removes what writers that were killed have left. Nobody else writes meanwhile.
-    pub(crate) fn remove_unfinished(&self) {
+    /// As [`all`](Self::all), and removes what writers that were killed have left. Nobody
+    /// else writes meanwhile.
+    pub(crate) fn tidied(&self) -> Vec<Record> {
+        let mut all = Vec::new();
         for container in containers(&self.dir) {
-            let dir = self.dir.join(container);
-            for path in
-                files(&dir).filter(|path| path.extension().is_some_and(|end| end == UNFINISHED))
-            {
-                if let Err(error) = fs::remove_file(&path) {
-                    log::warn!("{}: {error}", path.display());
+            let dir = self.dir.join(&container);
+            let mut is_used = false;
+            for name in names(&dir) {
+                if let Some(cgroup) = cgroup_of(&name) {
+                    is_used = true;
+                    all.extend(self.understood(&container, cgroup));
+                } else if Path::new(&name)
+                    .extension()
+                    .is_some_and(|end| end == UNFINISHED)
+                {
+                    let path = dir.join(name);
+                    if let Err(error) = fs::remove_file(&path) {
+                        log::warn!("{}: {error}", path.display());
+                    }
                 }
             }
-            // Most have a record, and stay.
-            drop(fs::remove_dir(&dir));
+            if !is_used {
+                // What else is in it is none of ours, and keeps it.
+                drop(fs::remove_dir(&dir));
+            }
         }
+        all
     }
 
     /// Removes the directory and what is in it.
@@ -281,7 +298,12 @@ fn is_id(container: &str) -> bool {
 
 /// Cgroups of a container that have one.
 fn cgroups(dir: &Path) -> impl Iterator<Item = u64> {
-    names(dir).filter_map(|name| name.strip_suffix(".json")?.parse().ok())
+    names(dir).filter_map(|name| cgroup_of(&name))
+}
+
+/// The cgroup whose record is called so.
+fn cgroup_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".json")?.parse().ok()
 }
 
 /// Minutes in which records were put away.

@@ -101,11 +101,12 @@ fn nothing_is_left_of_a_container_but_what_was_put_away() {
     fs::write(of_container.join("78.new"), "{").unwrap();
     records.remove(&record("abc")).unwrap();
     assert!(of_container.exists());
-    records.remove_unfinished();
+    assert_eq!(records.tidied(), []);
     assert!(!of_container.exists());
     records.write(&record("abc")).unwrap();
-    records.remove_unfinished();
-    assert_eq!(records.all(), [record("abc")]);
+    fs::write(of_container.join("78.new"), "{").unwrap();
+    assert_eq!(records.tidied(), [record("abc")]);
+    assert!(!of_container.join("78.new").exists());
     records.remove(&record("abc")).unwrap();
     assert!(!of_container.exists());
 }

@@ -2,14 +2,14 @@
 //! what it knows.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, mpsc::Receiver},
     time::Instant,
 };
 
 use execblock::{
     annotation::{Annotation, Spec},
-    bind::{Binder, Unbound},
+    bind::{Binder, Collected, Unbound},
     cgroup::Init,
     config::Subject,
     node::Node,
@@ -73,12 +73,15 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     binder: Binder,
-    /// What is bound, by cgroup.
-    records: HashMap<u64, Record>,
+    /// Ids of the containers that are bound.
+    bound: HashSet<String>,
     /// Containers that run without their rules.
     unprotected: Unprotected,
     metrics: Arc<Metrics>,
 }
+
+/// As many as take some ten milliseconds to bind.
+const AT_ONCE: usize = 64;
 
 /// The runtime that starts a container although the plugin refused it.
 pub(crate) const GOES_ON: &str = "cri-o";
@@ -87,7 +90,7 @@ impl Daemon {
     pub(crate) fn new(binder: Binder, metrics: Arc<Metrics>) -> Self {
         let mut daemon = Self {
             binder,
-            records: HashMap::new(),
+            bound: HashSet::new(),
             unprotected: Unprotected::new(&metrics),
             metrics,
         };
@@ -135,6 +138,9 @@ impl Daemon {
     fn start(&mut self, start: &Start) -> Result<(), String> {
         let began = Instant::now();
         let bound = self.bind(start);
+        if let Ok(Some(_)) = bound {
+            self.bound.insert(start.owner.container.clone());
+        }
         if !matches!(bound, Ok(None)) {
             self.metrics
                 .bind_seconds
@@ -182,18 +188,34 @@ impl Daemon {
         let Some(spec) = spec(start)? else {
             return Ok(None);
         };
-        let init = Init {
-            pid: start.pid,
-            cgroups_path: Some(start.cgroups_path.as_str()).filter(|path| !path.is_empty()),
-            root: None,
-        };
         self.binder.set_runtime(start.runtime);
         let record = self
             .binder
-            .bind_container(&start.owner, init, &spec)
+            .bind_container(&start.owner, init(start), &spec)
             .map_err(|error| error.to_string())?;
-        self.records.insert(record.cgroup, record.clone());
         Ok(Some(record))
+    }
+
+    /// [`bind`](Self::bind) for many of one runtime.
+    fn bind_all(&mut self, starts: &[Start]) -> Vec<Result<Option<Record>, String>> {
+        let Some(first) = starts.first() else {
+            return Vec::new();
+        };
+        self.binder.set_runtime(first.runtime);
+        // Whoever starts a container meanwhile waits for the lock: not for all of them.
+        let parts = starts.chunks(AT_ONCE).map(|starts| {
+            let mut session = self.binder.session();
+            let bind = |start: &Start| {
+                let Some(spec) = spec(start)? else {
+                    return Ok(None);
+                };
+                let session = session.as_mut().map_err(|error| error.to_string())?;
+                let bound = session.bind_container(&start.owner, init(start), &spec);
+                bound.map(Some).map_err(|error| error.to_string())
+            };
+            starts.iter().map(bind).collect::<Vec<_>>()
+        });
+        parts.flatten().collect()
     }
 
     /// An entry that can't be removed stays until it is collected: that fails
@@ -210,24 +232,18 @@ impl Daemon {
             }
             Err(error) => log::warn!("unbinding container {container}: {error}"),
         }
-        self.records
-            .retain(|_, record| record.owner.container != container);
+        self.bound.remove(container);
     }
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
         self.collect();
         self.unprotected.keep(known);
-        let containers = self.records.values();
-        let mut all: HashSet<String> = containers
-            .map(|record| record.owner.container.clone())
-            .collect();
         let (mut late, mut unprotected) = (0, 0);
-        for start in starts {
-            let bound = all.contains(&start.owner.container);
-            let result = self.bind(start);
+        for (start, result) in starts.iter().zip(self.bind_all(starts)) {
+            let bound = self.bound.contains(&start.owner.container);
             if let Ok(Some(_)) = result {
                 // It may be named twice.
-                all.insert(start.owner.container.clone());
+                self.bound.insert(start.owner.container.clone());
             }
             if bound || result.is_ok() {
                 self.unprotected.remove(&start.owner.container);
@@ -258,11 +274,7 @@ impl Daemon {
                 }
             }
         }
-        let gone = self
-            .records
-            .values()
-            .filter(|record| !known.contains(&record.owner.container))
-            .count();
+        let gone = self.bound.difference(known).count();
         log::info!(
             "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
              unprotected, {gone} bound that this runtime does not know",
@@ -273,13 +285,28 @@ impl Daemon {
 
     /// Forgets what is dead, and learns what is bound.
     fn collect(&mut self) {
-        match self.binder.collect() {
-            Ok(0) => {}
-            Ok(dead) => log::info!("forgot {dead} containers whose cgroups are gone"),
-            Err(error) => log::warn!("forgetting dead containers: {error}"),
-        }
-        let records = self.binder.records().all().into_iter();
-        self.records = records.map(|record| (record.cgroup, record)).collect();
+        let left = match self.binder.collect() {
+            Ok(Collected { dead, records }) => {
+                if dead != 0 {
+                    log::info!("forgot {dead} containers whose cgroups are gone");
+                }
+                records
+            }
+            Err(error) => {
+                log::warn!("forgetting dead containers: {error}");
+                self.binder.records().all()
+            }
+        };
+        let left = left.into_iter();
+        self.bound = left.map(|record| record.owner.container).collect();
+    }
+}
+
+fn init(start: &Start) -> Init<'_> {
+    Init {
+        pid: start.pid,
+        cgroups_path: Some(start.cgroups_path.as_str()).filter(|path| !path.is_empty()),
+        root: None,
     }
 }
 

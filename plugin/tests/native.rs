@@ -74,6 +74,10 @@ const CASES: &[Case] = &[
     ),
     ("child_cgroup_does_not_escape", child_cgroup_does_not_escape),
     ("exit_status_is_the_commands", exit_status_is_the_commands),
+    (
+        "strace_refuses_the_clone_into_a_cgroup",
+        a_refused_clone_is_no_reason,
+    ),
     ("signal_reaches_the_command", signal_reaches_the_command),
     ("nothing_is_left_behind", nothing_is_left_behind),
     ("pins_hold_without_a_process", pins_hold_without_a_process),
@@ -88,6 +92,10 @@ const CASES: &[Case] = &[
     ("change_leaves_no_gap", orders::change_leaves_no_gap),
     ("command_is_in_the_status", orders::command_is_in_the_status),
     ("ten_thousand_are_told_of", crowd::ten_thousand_are_told_of),
+    (
+        "what_differs_is_bound_anew",
+        crowd::what_differs_is_bound_anew,
+    ),
     ("two_daemons_at_once", crowd::two_daemons_at_once),
     (
         "daemon_binds_where_it_is_loaded_now",
@@ -168,13 +176,14 @@ fn main() {
     if !strace {
         #[expect(clippy::print_stdout, reason = "says why some are skipped")]
         {
-            println!("skipped those that kill: no strace here");
+            println!("skipped those that kill and refuse calls: no strace here");
         }
     }
     let trials = CASES
         .iter()
         .map(|&(name, case)| {
-            let able = able && (strace || !name.contains("killed"));
+            let uses_strace = name.contains("killed") || name.contains("strace");
+            let able = able && (strace || !uses_strace);
             Trial::test(name, case).with_ignored_flag(!able)
         })
         .collect();
@@ -264,6 +273,20 @@ fn exit_status_is_the_commands() -> Result<(), Failed> {
         "{}",
         text(&missing.stderr)
     );
+    Ok(())
+}
+
+/// As where a seccomp filter does not know clone3.
+fn a_refused_clone_is_no_reason() -> Result<(), Failed> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "inject=clone3:error=ENOSYS", "-o", "/dev/null"]);
+    let script =
+        "sed -n s/^0::.*execblock-run-[0-9]*$/joined/p /proc/self/cgroup; whoami; echo end";
+    strace.arg(env!("CARGO_BIN_EXE_execblock"));
+    strace.args(["run", "--deny", "whoami", "--", "sh", "-c", script]);
+    let output = strace.output()?;
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    ensure!(out == "joined\nend\n", "printed {out:?}; stderr {err:?}");
     Ok(())
 }
 

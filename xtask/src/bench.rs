@@ -15,7 +15,10 @@ use serde_json::Value;
 
 use crate::{
     chart, host,
-    vm::cost::{self, Figure, Figures},
+    vm::{
+        cost::{self, Figure, Figures},
+        peers,
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -46,6 +49,9 @@ enum What {
     },
     /// Draw the committed costs: write docs/cost.svg
     Chart,
+    /// What a BCC script costs that refuses one command, beside execblock, in an emulated
+    /// machine
+    Peers,
     /// What the OCI hook and the runtime wrapper add to a container's start
     Hooks {
         /// Measurements of each kind
@@ -95,6 +101,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         draw(&figures)?;
         return Ok(true);
     }
+    if let What::Peers = &arguments.what {
+        return compared_with_peers();
+    }
     if !host::is_root() {
         bail!("binding needs root: run it as root");
     }
@@ -102,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         return host::in_own_mounts(env::args_os().skip(1));
     }
     match &arguments.what {
-        What::Cost { .. } | What::Chart => {}
+        What::Cost { .. } | What::Chart | What::Peers => {}
         What::Hooks { runs } => hooks(*runs)?,
         What::Bind {
             runs,
@@ -188,6 +197,22 @@ fn committed() -> Result<Option<Figures>> {
 fn draw(figures: &Figures) -> Result<()> {
     let file = host::checkout().join(chart::CHART);
     fs::write(&file, chart::of(figures)?).with_context(|| file.display().to_string())
+}
+
+fn compared_with_peers() -> Result<bool> {
+    let peers = peers::measure()?;
+    for peer in &peers {
+        let resident = peer.resident_kib;
+        let resident = resident.map_or_else(|| "none".to_owned(), |kib| format!("{kib} KiB"));
+        println!("{}", peer.name);
+        println!("  instructions until it refuses  {:>14}", peer.start_ns);
+        println!("  process that has to live       {resident:>14}");
+        for (what, instructions) in &peer.exec {
+            println!("  an exec, {what:21} {instructions:>14}");
+        }
+    }
+    write("peers", &serde_json::to_value(&peers)?)?;
+    Ok(true)
 }
 
 /// Hook and wrapper.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use plugin_common::CONFIG_DRIFT;
+use plugin_common::{CONFIG_DRIFT, POLICY_READY};
 
 use super::BindError;
 use crate::{
@@ -27,7 +27,17 @@ pub(super) struct Home<'a> {
     pub(super) runtime: Namespaces,
 }
 
+/// What is left after what is dead was forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many containers were forgotten.
+    pub dead: usize,
+    /// Those that are bound.
+    pub records: Vec<Record>,
+}
+
 /// Maps and records under the lock.
+#[derive(Debug)]
 pub(super) struct Held<'a> {
     pub(super) pins: &'a Pins,
     pub(super) maps: Maps,
@@ -57,6 +67,9 @@ impl Held<'_> {
         cgroup: &Cgroup,
         home: &Home<'_>,
     ) -> Result<(), BindError> {
+        if self.holds_already(record, before.as_ref(), cgroup)? {
+            return Ok(());
+        }
         let spec = record.spec()?;
         let rules = record.orders()?.rules(spec.as_ref(), clock::now());
         let spec = spec.unwrap_or_default();
@@ -74,7 +87,7 @@ impl Held<'_> {
             since: None,
         };
         let policy = Policy::compile(&rules);
-        // As after a restart, when the engine tells all its containers.
+        record.policy = Policy::hex(&policy.digest);
         if before.as_ref() != Some(record) {
             self.records.write(record)?;
         }
@@ -93,6 +106,34 @@ impl Held<'_> {
             self.records.remove(&before)?;
         }
         Ok(())
+    }
+
+    /// Whether all that the record says was said before and is in the maps, as after a
+    /// restart, when the engine tells all its containers: then nothing is compiled or
+    /// written. What was ordered may have ended since, and is compiled anew.
+    fn holds_already(
+        &self,
+        record: &mut Record,
+        before: Option<&Record>,
+        cgroup: &Cgroup,
+    ) -> Result<bool, BindError> {
+        let Some(before) = before.filter(|before| before.orders.is_empty()) else {
+            return Ok(false);
+        };
+        record.links.clone_from(&before.links);
+        record.policy.clone_from(&before.policy);
+        if record != before {
+            return Ok(false);
+        }
+        let Some(there) = self.maps.container(cgroup.id)? else {
+            return Ok(false);
+        };
+        let policy = self.maps.policy(there.policy)?;
+        Ok(there.mode == entry::mode(record.mode()?)
+            && there.drift == entry::drift(record.drift()?)
+            && policy.is_some_and(|policy| {
+                policy.state == POLICY_READY && Policy::hex(&policy.digest) == record.policy
+            }))
     }
 
     /// What drift and allow-lists ask for; nothing where there are none.
@@ -188,13 +229,14 @@ impl Held<'_> {
     }
 
     /// `binding` has its record already, and its entry not yet.
-    pub(super) fn collect(&mut self, binding: Option<u64>) -> Result<usize, MapError> {
+    pub(super) fn collect(&mut self, binding: Option<u64>) -> Result<Collected, MapError> {
         let mut dead = 0;
+        let living = self.hierarchy.living();
         let mut used = HashSet::new();
         let mut bound: HashSet<u64> = binding.into_iter().collect();
         let mut carried = None;
         for (id, container) in self.maps.containers()? {
-            if self.hierarchy.is_alive(id) || self.is_carried(id, &mut carried) {
+            if living.has(id) || self.is_carried(id, &mut carried) {
                 used.insert(container.policy);
                 bound.insert(id);
             } else {
@@ -205,13 +247,14 @@ impl Held<'_> {
         entry::forget_unused_policies(&mut self.maps, &used)?;
         entry::forget_counts(&mut self.maps, &bound)?;
         self.records.adopt();
-        self.records.remove_unfinished();
-        let gone = self.records.all().into_iter();
-        for record in gone.filter(|record| !bound.contains(&record.cgroup)) {
+        let all = self.records.tidied().into_iter();
+        let (records, gone): (Vec<_>, Vec<_>) =
+            all.partition(|record| bound.contains(&record.cgroup));
+        for record in gone {
             if let Err(error) = self.records.remove(&record) {
                 log::warn!("{error}");
             }
         }
-        Ok(dead)
+        Ok(Collected { dead, records })
     }
 }

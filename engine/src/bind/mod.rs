@@ -7,6 +7,7 @@
 mod error;
 mod held;
 mod rebind;
+mod session;
 
 use std::{
     collections::HashMap,
@@ -16,8 +17,8 @@ use std::{
 
 use plugin_common::{Container, Flow, Hit};
 
-pub use self::error::BindError;
 pub(crate) use self::rebind::rebind;
+pub use self::{error::BindError, held::Collected, session::Session};
 
 use self::held::{Held, Home};
 use crate::{
@@ -148,26 +149,24 @@ impl Binder {
     ) -> Result<Record, BindError> {
         let init = init.into();
         let cgroup = self.hierarchy.of_container(init, &owner.container)?;
-        let _lock = Lock::acquire(&self.run_dir)?;
-        let mut held = self.open()?;
-        let before = held.before(&owner.container, cgroup.id)?;
-        let orders = match &before {
-            Some(record) => record.orders()?,
-            None => Orders::default(),
-        };
-        let mut record = Record::new(owner, &cgroup, Some(spec), &orders);
-        record.init = init.pid.try_into().unwrap_or(0);
-        let root = init
-            .root
-            .map_or_else(|| process_root(init.pid), Path::to_owned);
-        let home = Home {
-            pid: Some(init.pid),
-            root: &root,
-            runtime: self.runtime,
-        };
-        held.apply(&mut record, before, &cgroup, &home)?;
-        self.keep(held);
+        let mut session = self.session()?;
+        let record = session.bind(owner, init, &cgroup, spec)?;
+        self.keep(session.held);
         Ok(record)
+    }
+
+    /// To bind many: lock and maps are taken once. Others wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where the lock or the maps can't be had.
+    pub fn session(&self) -> Result<Session<'_>, BindError> {
+        let lock = Lock::acquire(&self.run_dir)?;
+        Ok(Session {
+            held: self.open()?,
+            runtime: self.runtime,
+            _lock: lock,
+        })
     }
 
     /// Binds a cgroup of our own to orders alone.
@@ -291,12 +290,12 @@ impl Binder {
     }
 
     /// Forgets cgroups that no longer exist, and the policies, counts and records
-    /// that nothing uses. Returns the number of containers forgotten.
+    /// that nothing uses. Returns what is left.
     ///
     /// # Errors
     ///
     /// Where the maps can't be read or written.
-    pub fn collect(&self) -> Result<usize, BindError> {
+    pub fn collect(&self) -> Result<Collected, BindError> {
         let _lock = Lock::acquire(&self.run_dir)?;
         Ok(self.open()?.collect(None)?)
     }

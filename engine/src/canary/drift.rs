@@ -9,7 +9,6 @@ use std::{
     fs, io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use rustix::{
@@ -140,9 +139,8 @@ fn experiments(scratch: &Scratch, maps: &mut Maps, root: &Path) -> Result<(), Dr
     };
     let policy = Policy::compile(&Rules::default());
     entry::bind(maps, scratch.cgroup(), &policy, terms).map_err(CanaryError::from)?;
-    let refused = |name: &str| -> Result<Option<Seen>, CanaryError> {
-        exec(scratch, Command::new(root.join(name)))
-    };
+    let refused =
+        |name: &str| -> Result<Option<Seen>, CanaryError> { exec(scratch, &root.join(name), &[]) };
     if refused("image")?.is_some() {
         return Err(DriftError::Refused);
     }
@@ -209,6 +207,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("program");
         write(&path).unwrap();
-        assert!(Command::new(path).status().unwrap().success());
+        assert!(std::process::Command::new(path).status().unwrap().success());
     }
 }

@@ -10,15 +10,15 @@ pub(crate) mod drift;
 
 use std::{
     collections::{BTreeSet, HashSet},
+    ffi::OsString,
     fmt, fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
 };
 
 use crate::{
     annotation::{Rule, parse_list},
-    cgroup::{CgroupError, Hierarchy, Scratch, SpawnError},
+    cgroup::{CgroupError, Hierarchy, Program, Scratch, SpawnError},
     entry::{self, Terms},
     kernel::{MapError, Maps, Mechanism},
     policy::{self, Policy, Rules},
@@ -115,9 +115,7 @@ fn experiments(
             }),
             Terms::default(),
         )?;
-        let mut command = Command::new(EXE);
-        command.arg("--version");
-        let seen = exec(scratch, command);
+        let seen = exec(scratch, Path::new(EXE), &["--version".into()]);
         // The next one has a policy of its own, and the maps may be small.
         maps.remove_container(scratch.cgroup().id)?;
         forget(maps)?;
@@ -159,13 +157,13 @@ fn own_file() -> std::io::Result<PathBuf> {
 }
 
 /// Executes a program in the cgroup; `None` where it ran.
-fn exec(scratch: &Scratch, mut command: Command) -> Result<Option<Seen>, CanaryError> {
-    command
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let status: ExitStatus = match scratch.spawn(command) {
+fn exec(scratch: &Scratch, path: &Path, args: &[OsString]) -> Result<Option<Seen>, CanaryError> {
+    let program = Program {
+        path: path.as_os_str(),
+        args,
+        alone: true,
+    };
+    let status = match scratch.spawn(program) {
         Ok(mut child) => child.wait()?,
         Err(SpawnError::Exec(error)) if error.raw_os_error() == Some(libc::EPERM) => {
             return Ok(Some(Seen::Eperm));

@@ -10,6 +10,7 @@ mod error;
 mod namespace;
 mod own;
 mod scratch;
+mod spawn;
 
 use std::{
     cmp::Reverse,
@@ -27,6 +28,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 pub use self::error::CgroupError;
 pub use self::scratch::{Scratch, SpawnError};
+pub use self::spawn::{Program, Spawned, fork_into};
 use self::{error::failed, scratch::remove};
 
 /// A cgroup that may be bound.
@@ -222,34 +224,13 @@ impl Hierarchy {
     /// unbound because something else failed.
     #[must_use]
     pub fn is_alive(&self, id: u64) -> bool {
-        let Ok(mount) = fs::File::open(&self.mount) else {
-            return true;
-        };
-        let mut handle = FileHandle {
-            bytes: 8,
-            // FILEID_KERNFS of include/linux/exportfs.h
-            kind: 0xfe,
-            id,
-        };
-        // SAFETY: the structure has the layout of struct file_handle with eight
-        // bytes of handle, and lives as long as the call.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_open_by_handle_at,
-                mount.as_raw_fd(),
-                &raw mut handle,
-                libc::O_PATH | libc::O_CLOEXEC,
-            )
-        };
-        let Ok(fd) = i32::try_from(fd) else {
-            return true;
-        };
-        if fd >= 0 {
-            // SAFETY: the call just made it, nobody else has it.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            return true;
-        }
-        io::Error::last_os_error().raw_os_error() != Some(libc::ESTALE)
+        self.living().has(id)
+    }
+
+    /// To ask that of many.
+    #[must_use]
+    pub fn living(&self) -> Living {
+        Living(fs::File::open(&self.mount).ok())
     }
 
     /// Makes a cgroup of our own below this process's, for one command.
@@ -290,6 +271,45 @@ impl Hierarchy {
 
     fn dir(&self, path: &str) -> PathBuf {
         self.mount.join(path.trim_start_matches('/'))
+    }
+}
+
+/// Tells whether cgroups exist.
+#[derive(Debug)]
+pub struct Living(Option<fs::File>);
+
+impl Living {
+    /// Whether one with this id does. Says yes in doubt.
+    #[must_use]
+    pub fn has(&self, id: u64) -> bool {
+        let Some(mount) = &self.0 else {
+            return true;
+        };
+        let mut handle = FileHandle {
+            bytes: 8,
+            // FILEID_KERNFS of include/linux/exportfs.h
+            kind: 0xfe,
+            id,
+        };
+        // SAFETY: the structure has the layout of struct file_handle with eight
+        // bytes of handle, and lives as long as the call.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_open_by_handle_at,
+                mount.as_raw_fd(),
+                &raw mut handle,
+                libc::O_PATH | libc::O_CLOEXEC,
+            )
+        };
+        let Ok(fd) = i32::try_from(fd) else {
+            return true;
+        };
+        if fd >= 0 {
+            // SAFETY: the call just made it, nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            return true;
+        }
+        io::Error::last_os_error().raw_os_error() != Some(libc::ESTALE)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     fs, io,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command},
 };
 
-use super::{Cgroup, has_processes};
+use super::{
+    Cgroup, has_processes,
+    spawn::{self, Program, Spawned},
+};
 
 /// A cgroup of our own; removed when dropped, unless something is left in it.
 #[derive(Debug)]
@@ -23,39 +24,14 @@ impl Scratch {
         &self.cgroup
     }
 
-    /// Starts a command in it: the process joins before it execs.
+    /// Starts a program in it: the process is there before it execs.
     ///
     /// # Errors
     ///
-    /// [`SpawnError::Join`] where it could not join, [`SpawnError::Exec`] where
-    /// the exec itself failed.
-    pub fn spawn(&self, mut command: Command) -> Result<Child, SpawnError> {
-        let procs = self.dir.join("cgroup.procs");
-        let procs = fs::OpenOptions::new()
-            .write(true)
-            .open(&procs)
-            .map_err(|source| SpawnError::Join {
-                path: procs,
-                source,
-            })?;
-        // SAFETY: between fork and exec only write(2) is called, on a
-        // descriptor that was opened before.
-        unsafe {
-            command.pre_exec(move || match rustix::io::write(&procs, b"0") {
-                Ok(_) => Ok(()),
-                // Told from an error of exec by an errno that exec never gives.
-                Err(_) => Err(io::Error::from_raw_os_error(JOIN_FAILED)),
-            });
-        }
-        command
-            .spawn()
-            .map_err(|source| match source.raw_os_error() {
-                Some(JOIN_FAILED) => SpawnError::Join {
-                    path: self.dir.clone(),
-                    source,
-                },
-                _ => SpawnError::Exec(source),
-            })
+    /// [`SpawnError::Join`] where it could not be there, [`SpawnError::Exec`] where the
+    /// exec itself failed.
+    pub fn spawn(&self, program: Program<'_>) -> Result<Spawned, SpawnError> {
+        spawn::spawn(&self.dir, program)
     }
 
     /// Whether a process is left in it or below.
@@ -70,9 +46,6 @@ impl Drop for Scratch {
         remove(&self.dir);
     }
 }
-
-/// execve(2) does not give it.
-const JOIN_FAILED: i32 = libc::EL2NSYNC;
 
 /// Why a command did not start in its cgroup.
 #[derive(Debug, thiserror::Error)]

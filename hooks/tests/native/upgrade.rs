@@ -358,7 +358,10 @@ fn who_left_its_cgroup_stays_bound() -> Result<(), Failed> {
         WaitId::Pid(pid),
         WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
     )?;
-    ensure!(Binder::new()?.collect()? == 1, "the entry stays for ever");
+    ensure!(
+        Binder::new()?.collect()?.dead == 1,
+        "the entry stays for ever"
+    );
     shell.wait()?;
     Ok(())
 }

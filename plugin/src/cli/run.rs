@@ -6,19 +6,19 @@ use std::{
     io,
     os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{Child, Command, ExitCode, ExitStatus},
+    process::{ExitCode, ExitStatus},
 };
 
 use clap::Args as ClapArgs;
 use execblock::{
     annotation::{self, Drift, Mode, Rule},
     bind::Binder,
-    cgroup::{Scratch, SpawnError},
+    cgroup::{Program, Scratch, SpawnError, Spawned},
     order::Orders,
     record::Owner,
     setup::{Options, Setup},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use signal_hook::{
     consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
@@ -172,16 +172,22 @@ fn supervise(
 ) -> Result<ExitCode, Failure> {
     // Taken before the command starts, so that none ends this process alone.
     let mut signals = SignalsInfo::<WithOrigin>::new(forwarded()?)?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    let mut child = scratch.spawn(command).map_err(|error| match error {
+    let program = Program {
+        path: program,
+        args: arguments,
+        alone: false,
+    };
+    let mut child = scratch.spawn(program).map_err(|error| match error {
         SpawnError::Exec(error) => {
             let status = if error.kind() == io::ErrorKind::NotFound {
                 127
             } else {
                 126
             };
-            Failure::new(status, format!("{}: {}", program.display(), reason(&error)))
+            Failure::new(
+                status,
+                format!("{}: {}", program.path.display(), reason(&error)),
+            )
         }
         error @ SpawnError::Join { .. } => Failure::new(FAILED, error),
     })?;
@@ -201,7 +207,7 @@ fn forwarded() -> Result<Vec<i32>, Failure> {
     Ok(signals.into_iter().filter(heard).collect())
 }
 
-fn wait(child: &mut Child, signals: &mut SignalsInfo<WithOrigin>) -> io::Result<ExitStatus> {
+fn wait(child: &mut Spawned, signals: &mut SignalsInfo<WithOrigin>) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -216,10 +222,9 @@ fn wait(child: &mut Child, signals: &mut SignalsInfo<WithOrigin>) -> io::Result<
     }
 }
 
-fn pass_on(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal))
-        && let Err(error) = kill_process(pid, signal)
+fn pass_on(child: &Spawned, signal: i32) {
+    if let Some(signal) = Signal::from_named_raw(signal)
+        && let Err(error) = kill_process(child.pid(), signal)
     {
         log::debug!("signal {signal:?}: {error}");
     }

@@ -3,7 +3,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
-use execblock::{kernel::Pins, lock::RUN_DIR};
+use execblock::{
+    kernel::{Maps, Pins},
+    lock::RUN_DIR,
+};
 use execblock_bench::{
     crowd::{Crowd, Member},
     runtime::{Runtime, container, pod},
@@ -88,6 +91,53 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
         ensure!(bound()? == ANNOTATED, "{} are bound then", bound()?);
         let after = record_files(&containers[0].id)?;
         ensure!(before == after, "{before:?} before, {after:?} after");
+        Ok(())
+    })
+}
+
+/// What a daemon is told again it leaves as it is only where the maps say what the record
+/// does: an entry that is gone, or that says something else, is made anew.
+pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
+    unloaded(|| {
+        let crowd = Crowd::new("execblock-test-differs", 5).map_err(failed)?;
+        let containers: Vec<Container> = (0..)
+            .zip(crowd.members())
+            .map(|(number, member)| match number {
+                4 => container(number, member, &[("execblock/deny", "id")]),
+                _ => container(number, member, &DENY),
+            })
+            .collect();
+        let daemon = daemon(&containers)?;
+        let mut maps = Pins::default().open()?;
+        let [gone, audited, others, same, other] = crowd.members() else {
+            return Err("five were made".into());
+        };
+        let id = |member: &Member| fs::metadata(member.dir()).map(|dir| dir.ino());
+        let entry = |maps: &Maps, member: &Member| -> Result<_, Failed> {
+            Ok(maps.container(id(member)?)?.ok_or("it is not bound")?)
+        };
+        maps.remove_container(id(gone)?)?;
+        let audit = plugin_common::Container {
+            mode: plugin_common::MODE_AUDIT,
+            ..entry(&maps, audited)?
+        };
+        maps.set_container(id(audited)?, audit)?;
+        let of_other = plugin_common::Container {
+            policy: entry(&maps, other)?.policy,
+            ..entry(&maps, others)?
+        };
+        maps.set_container(id(others)?, of_other)?;
+        for member in [gone, audited, others] {
+            ensure!(runs(member, "whoami")?, "bound in {}", member.path());
+        }
+        let before = entry(&maps, same)?;
+        let told = daemon.synchronize((0..5).map(pod).collect(), containers);
+        told.map_err(failed)?;
+        for member in [gone, audited, others, same] {
+            ensure!(!runs(member, "whoami")?, "it ran in {}", member.path());
+        }
+        ensure!(runs(other, "whoami")? && !runs(other, "id")?, "the other");
+        ensure!(entry(&maps, same)? == before, "the entry of the same");
         Ok(())
     })
 }

@@ -21,13 +21,13 @@ use crate::process;
 use crate::protocol;
 
 /// What a line of figures begins with.
-const MARK: &str = "cost ";
+pub(super) const MARK: &str = "cost ";
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 /// Programs that are run for one figure, and how often that is done: an interrupt within a
 /// program counts for it, so the least is taken.
-const RUNS: u64 = 50;
+pub(super) const RUNS: u64 = 50;
 const TRIES: u32 = 3;
-const ALLOWED: &str = "/usr/bin/true";
+pub(super) const ALLOWED: &str = "/usr/bin/true";
 /// Where only the whole of an exec is known.
 const NOT_LOADED: &str = "not loaded";
 /// Beside the one that is measured.
@@ -93,7 +93,7 @@ const KINDS: [(&str, Item); 6] = [
 
 fn costs(mechanism: Mechanism, measure: impl Fn(&Bench) -> Result<()>) -> Result<()> {
     execblock::unloaded()?;
-    fs::write(STATISTICS, "1").context(STATISTICS)?;
+    count(true)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let release = json!({ "mechanism": mechanism.name(), "kernel": release.trim() });
     protocol::note(format_args!("{MARK}{release}"));
@@ -105,7 +105,12 @@ fn costs(mechanism: Mechanism, measure: impl Fn(&Bench) -> Result<()>) -> Result
     bench.figure(NOT_LOADED, &bench.outside, ALLOWED)?;
     execblock::loaded(mechanism)?;
     measure(&bench)?;
-    fs::write(STATISTICS, "0").context(STATISTICS)
+    count(false)
+}
+
+/// Has the kernel count what programs take.
+pub(super) fn count(whether: bool) -> Result<()> {
+    fs::write(STATISTICS, if whether { "1" } else { "0" }).context(STATISTICS)
 }
 
 struct Bench {
@@ -221,25 +226,11 @@ impl Bench {
     /// Instructions of one run of each of our programs, of all of them for one exec, and of all
     /// that the machine did for one: the shell's fork, the exec, the program and its end.
     fn measured(&self, what: &str, execs: impl Fn() -> Result<()>) -> Result<()> {
-        let (mut least, mut whole) = (u64::MAX, u128::MAX);
-        let mut programs: BTreeMap<String, u64> = BTreeMap::new();
-        for _ in 0..TRIES {
-            let before = statistics()?;
-            let began = Instant::now();
-            execs()?;
-            whole = whole.min(began.elapsed().as_nanos() / u128::from(RUNS));
-            let mut all = 0;
-            for (program, (time, runs)) in statistics()? {
-                let (time_before, runs_before) = before.get(&program).copied().unwrap_or_default();
-                let (time, runs) = (time - time_before, runs - runs_before);
-                all += time;
-                if let Some(each) = time.checked_div(runs) {
-                    let known = programs.entry(program).or_insert(each);
-                    *known = each.min(*known);
-                }
-            }
-            least = least.min(all / RUNS);
-        }
+        let Least {
+            exec: least,
+            whole,
+            mut programs,
+        } = least_of(&OURS, execs)?;
         ensure!(
             what == NOT_LOADED || !programs.is_empty(),
             "{what}: no program of ours ran"
@@ -260,21 +251,67 @@ impl Bench {
     }
 }
 
+/// The least of some tries.
+struct Least {
+    /// Of all programs, for one exec.
+    exec: u64,
+    /// Of all that the machine did for one.
+    whole: u128,
+    /// Of one run, by program.
+    programs: BTreeMap<String, u64>,
+}
+
+/// Instructions of the programs whose names begin so, for one of [`RUNS`] execs.
+pub(super) fn least(names: &[&str], execs: impl Fn() -> Result<()>) -> Result<u64> {
+    let least = least_of(names, execs)?;
+    ensure!(!least.programs.is_empty(), "none of {names:?} ran");
+    Ok(least.exec)
+}
+
+fn least_of(names: &[&str], execs: impl Fn() -> Result<()>) -> Result<Least> {
+    let (mut least, mut whole) = (u64::MAX, u128::MAX);
+    let mut programs: BTreeMap<String, u64> = BTreeMap::new();
+    for _ in 0..TRIES {
+        let before = statistics(names)?;
+        let began = Instant::now();
+        execs()?;
+        whole = whole.min(began.elapsed().as_nanos() / u128::from(RUNS));
+        let mut all = 0;
+        for (program, (time, runs)) in statistics(names)? {
+            let (time_before, runs_before) = before.get(&program).copied().unwrap_or_default();
+            let (time, runs) = (time - time_before, runs - runs_before);
+            all += time;
+            if let Some(each) = time.checked_div(runs) {
+                let known = programs.entry(program).or_insert(each);
+                *known = each.min(*known);
+            }
+        }
+        least = least.min(all / RUNS);
+    }
+    Ok(Least {
+        exec: least,
+        whole,
+        programs,
+    })
+}
+
+/// What the names of our programs begin with.
+pub(super) const OURS: [&str; 5] = ["lsm_", "fmod_ret_", "kprobe_", "signal_exec", "fork"];
+
 /// A script that is [`RUNS`] execs; that they are refused is no failure.
-fn again_and_again(program: &str) -> String {
+pub(super) fn again_and_again(program: &str) -> String {
     format!("i=0; while [ $i -lt {RUNS} ]; do {program}; i=$((i+1)); done; exit 0")
 }
 
-/// Time and runs of our programs, by name.
-fn statistics() -> Result<BTreeMap<String, (u64, u64)>> {
+/// Time and runs of programs whose names begin so, by name.
+fn statistics(names: &[&str]) -> Result<BTreeMap<String, (u64, u64)>> {
     let mut bpftool = process::command("bpftool");
     let programs = process::run_unseen(bpftool.args(["-j", "prog", "show"]))?.success()?;
     let programs: Vec<Value> = serde_json::from_str(&programs.stdout)?;
-    let ours = ["lsm_", "fmod_ret_", "kprobe_", "signal_exec", "fork"];
     let programs = programs.into_iter().filter_map(|program| {
         let name = program["name"].as_str()?.to_owned();
         let number = |field: &str| program[field].as_u64().unwrap_or(0);
-        let ours = ours.iter().any(|start| name.starts_with(start));
+        let ours = names.iter().any(|start| name.starts_with(start));
         ours.then(|| (name, (number("run_time_ns"), number("run_cnt"))))
     });
     Ok(programs.collect())

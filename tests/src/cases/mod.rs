@@ -12,6 +12,7 @@ mod kernel;
 mod mechanism;
 mod old;
 mod orders;
+mod peers;
 mod pins;
 mod quickstart;
 mod rules;
@@ -66,6 +67,9 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
 fn that_apply(machine: &Machine) -> Vec<Case> {
     if machine.kernel == Kernel::V5_10 {
         return old::cases();
+    }
+    if machine.userland.ends_with("-bcc") {
+        return peers::cases(machine);
     }
     let mut cases = Vec::new();
     // What systemd changes is where an engine puts its containers.

@@ -14,6 +14,7 @@ mod kernel;
 mod modules;
 mod package;
 mod payload;
+pub(crate) mod peers;
 mod qemu;
 mod report;
 mod userland;

@@ -23,22 +23,40 @@ pub(crate) struct Userland {
 #[derive(Debug)]
 struct Release {
     name: &'static str,
-    /// Packages that not every release has.
-    packages: &'static [&'static str],
+    /// Debian's name for it.
+    codename: &'static str,
+    /// Lists of packages.
+    packages: &'static [&'static [&'static str]],
 }
 
 static BOOKWORM: Release = Release {
     name: "bookworm",
+    codename: "bookworm",
     // docker.io has the client in it, and wants AppArmor's parser where the kernel has AppArmor.
-    packages: &["apparmor"],
+    packages: &[ENGINES, &["apparmor"]],
 };
 static TRIXIE: Release = Release {
     name: "trixie",
-    packages: &["docker-cli"],
+    codename: "trixie",
+    packages: &[ENGINES, &["docker-cli"]],
+};
+static TRIXIE_BCC: Release = Release {
+    name: "trixie-bcc",
+    codename: "trixie",
+    packages: &[&[
+        "python3-bpfcc",
+        "linux-headers-amd64",
+        "bpftool",
+        "busybox-static",
+        "iproute2",
+        "kmod",
+        "procps",
+    ]],
 };
 static FORKY: Release = Release {
     name: "forky",
-    packages: &["docker-cli"],
+    codename: "forky",
+    packages: &[ENGINES, &["docker-cli"]],
 };
 
 /// The guest's program knows what a name means: one that ends in `-systemd` has systemd as its
@@ -60,14 +78,19 @@ pub(crate) static USERLANDS: &[Userland] = &[
         release: &TRIXIE,
     },
     Userland {
+        name: "trixie-bcc",
+        about: "BCC and kernel headers in place of engines, for `cargo xtask bench peers`",
+        release: &TRIXIE_BCC,
+    },
+    Userland {
         name: "forky",
         about: "containerd 2.1, runc 1.3, crun 1.28, Podman 5.8, Docker 28.5",
         release: &FORKY,
     },
 ];
 
-/// What every release has.
-const PACKAGES: &[&str] = &[
+/// What each has whose engines are tested.
+const ENGINES: &[&str] = &[
     "containerd",
     "runc",
     "crun",
@@ -131,7 +154,7 @@ impl Userland {
 
 impl Release {
     fn packages(&self) -> String {
-        [PACKAGES, self.packages].concat().join(",")
+        self.packages.concat().join(",")
     }
 
     fn make(&self, cache: &Cache, image: &Path) -> Result<()> {
@@ -148,7 +171,7 @@ impl Release {
                 .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
                 .arg("--dpkgopt=path-exclude=/usr/share/man/*")
                 .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
-                .arg(self.name)
+                .arg(self.codename)
                 .arg(&archive)
                 .arg(apt::MIRROR),
         )?;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use plugin_common::{CONFIG_DRIFT, POLICY_READY};
+use plugin_common::{CONFIG_DRIFT, Container, POLICY_READY};
 
 use super::BindError;
 use crate::{
@@ -67,7 +67,7 @@ impl Held<'_> {
         cgroup: &Cgroup,
         home: &Home<'_>,
     ) -> Result<(), BindError> {
-        if self.holds_already(record, before.as_ref(), cgroup)? {
+        if self.holds_already(record, before.as_ref(), cgroup, home.runtime)? {
             return Ok(());
         }
         let spec = record.spec()?;
@@ -116,6 +116,7 @@ impl Held<'_> {
         record: &mut Record,
         before: Option<&Record>,
         cgroup: &Cgroup,
+        runtime: Namespaces,
     ) -> Result<bool, BindError> {
         let Some(before) = before.filter(|before| before.orders.is_empty()) else {
             return Ok(false);
@@ -128,9 +129,15 @@ impl Held<'_> {
         let Some(there) = self.maps.container(cgroup.id)? else {
             return Ok(false);
         };
+        let drift = record.drift()?;
+        // The runtime may have come back with other namespaces.
+        let known = there.mnt_ns != 0 && (drift == Drift::Off || there.root_dev != 0);
+        let exempted = Site::exempted(there.mnt_ns, runtime);
+        let same_site = known && exempted == runtime_in(&there);
         let policy = self.maps.policy(there.policy)?;
         Ok(there.mode == entry::mode(record.mode()?)
-            && there.drift == entry::drift(record.drift()?)
+            && there.drift == entry::drift(drift)
+            && (same_site || drift == Drift::Off && record.allow.is_empty())
             && policy.is_some_and(|policy| {
                 policy.state == POLICY_READY && Policy::hex(&policy.digest) == record.policy
             }))
@@ -171,10 +178,7 @@ impl Held<'_> {
     pub(super) fn runtime_of(&self, cgroup: u64) -> Result<Option<Namespaces>, MapError> {
         let known = self.maps.container(cgroup)?;
         let known = known.filter(|container| container.mnt_ns != 0);
-        Ok(known.map(|container| Namespaces {
-            mnt: container.runtime_mnt_ns,
-            pid: container.runtime_pid_ns,
-        }))
+        Ok(known.as_ref().map(runtime_in))
     }
 
     /// A full map is tried once more without what is dead.
@@ -256,5 +260,13 @@ impl Held<'_> {
             }
         }
         Ok(Collected { dead, records })
+    }
+}
+
+/// The namespaces of the runtime that an entry exempts.
+fn runtime_in(container: &Container) -> Namespaces {
+    Namespaces {
+        mnt: container.runtime_mnt_ns,
+        pid: container.runtime_pid_ns,
     }
 }

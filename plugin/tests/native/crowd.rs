@@ -99,18 +99,19 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
 /// does: an entry that is gone, or that says something else, is made anew.
 pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
     unloaded(|| {
-        let crowd = Crowd::new("execblock-test-differs", 5).map_err(failed)?;
+        let crowd = Crowd::new("execblock-test-differs", 6).map_err(failed)?;
         let containers: Vec<Container> = (0..)
             .zip(crowd.members())
             .map(|(number, member)| match number {
                 4 => container(number, member, &[("execblock/deny", "id")]),
+                5 => container(number, member, &[("execblock/allow", "id")]),
                 _ => container(number, member, &DENY),
             })
             .collect();
         let daemon = daemon(&containers)?;
         let mut maps = Pins::default().open()?;
-        let [gone, audited, others, same, other] = crowd.members() else {
-            return Err("five were made".into());
+        let [gone, audited, others, same, other, listed] = crowd.members() else {
+            return Err("six were made".into());
         };
         let id = |member: &Member| fs::metadata(member.dir()).map(|dir| dir.ino());
         let entry = |maps: &Maps, member: &Member| -> Result<_, Failed> {
@@ -127,17 +128,25 @@ pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
             ..entry(&maps, others)?
         };
         maps.set_container(id(others)?, of_other)?;
+        // As of a runtime that was another then.
+        let of_now = entry(&maps, listed)?;
+        let of_then = plugin_common::Container {
+            runtime_mnt_ns: 1,
+            ..of_now
+        };
+        maps.set_container(id(listed)?, of_then)?;
         for member in [gone, audited, others] {
             ensure!(runs(member, "whoami")?, "bound in {}", member.path());
         }
         let before = entry(&maps, same)?;
-        let told = daemon.synchronize((0..5).map(pod).collect(), containers);
+        let told = daemon.synchronize((0..6).map(pod).collect(), containers);
         told.map_err(failed)?;
         for member in [gone, audited, others, same] {
             ensure!(!runs(member, "whoami")?, "it ran in {}", member.path());
         }
         ensure!(runs(other, "whoami")? && !runs(other, "id")?, "the other");
         ensure!(entry(&maps, same)? == before, "the entry of the same");
+        ensure!(entry(&maps, listed)? == of_now, "the runtime's namespaces");
         Ok(())
     })
 }

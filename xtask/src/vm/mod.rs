@@ -46,10 +46,10 @@ const DEFAULT: &[(&str, &str)] = &[
     // The longest first: several may run at a time.
     ("6.12", "trixie"),
     ("7.3", "forky"),
+    ("6.12", "trixie-systemd"),
     ("6.1", "bookworm"),
     (kernel::OVERRIDE, "trixie"),
     ("6.12-nolsm", "trixie"),
-    ("6.12", "trixie-systemd"),
 ];
 
 /// What a kernel that is run only when it is named boots with.

@@ -101,6 +101,12 @@ fn nothing_of_others() -> Result<()> {
             fs::remove_dir_all(dir).context(dir)?;
         }
     }
+    for program in ["execblock", "execblock-runc"] {
+        let program = Path::new("/usr/local/bin").join(program);
+        if program.exists() || program.is_symlink() {
+            fs::remove_file(&program).with_context(|| program.display().to_string())?;
+        }
+    }
     // Fails where something is in it.
     let _removed = fs::remove_dir("/usr/local/libexec");
     Ok(())

@@ -20,6 +20,8 @@ use crate::series::{Summary, summary};
 /// How long an answer may take before this gives up; a runtime waits two seconds.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
+const NOTHING: [(&str, String); 0] = [];
+
 /// What containers are told to refuse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policies {
@@ -113,6 +115,11 @@ fn at(
     let began = Instant::now();
     daemon.synchronize(pods, containers)?;
     let synchronized = began.elapsed();
+    if let Some(member) = crowd.members().first() {
+        // One that it does not know: answered behind all that it has to do.
+        let nobody = container(count, member, &NOTHING);
+        daemon.remove_container(&pod(count), &nobody)?;
+    }
     let restarted = resident(daemon.plugin())?;
     drop(daemon);
     unload()?;

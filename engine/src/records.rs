@@ -109,16 +109,16 @@ impl Records {
     /// # Errors
     ///
     /// Where the file system refuses it.
-    pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
-        let path = self.path(&record.owner.container, record.cgroup)?;
+    pub fn remove(&self, container: &str, cgroup: u64) -> Result<(), RecordError> {
+        let path = self.path(container, cgroup)?;
         let minute = clock::now() / nanoseconds(TOGETHER);
         forget_old(&self.gone, minute);
         let now = Self {
             dir: self.gone.join(minute.to_string()),
             gone: PathBuf::new(),
         };
-        let to = now.path(&record.owner.container, record.cgroup)?;
-        let of_container = now.of_id(&record.owner.container)?;
+        let to = now.path(container, cgroup)?;
+        let of_container = now.of_id(container)?;
         for dir in [&self.gone, &now.dir, &of_container] {
             private_dir(dir).map_err(failed("mkdir", dir))?;
         }
@@ -128,7 +128,7 @@ impl Records {
             }
             _ => {
                 // Another engine's container of the same id may still be there.
-                drop(fs::remove_dir(self.of_id(&record.owner.container)?));
+                drop(fs::remove_dir(self.of_id(container)?));
                 Ok(())
             }
         }
@@ -164,6 +164,11 @@ impl Records {
             all.extend(cgroups(&dir).filter_map(|cgroup| self.understood(&container, cgroup)));
         }
         all
+    }
+
+    /// Ids of the containers that have one.
+    pub fn ids(&self) -> impl Iterator<Item = String> + use<> {
+        containers(&self.dir)
     }
 
     fn understood(&self, container: &str, cgroup: u64) -> Option<Record> {
@@ -203,9 +208,9 @@ impl Records {
         fs::rename(flat, self.path(container, cgroup)?).map_err(failed("rename", flat))
     }
 
-    /// As [`all`](Self::all), and removes what writers that were killed have left. Nobody
-    /// else writes meanwhile.
-    pub(crate) fn tidied(&self) -> Vec<Record> {
+    /// Containers and cgroups that have one; what writers that were killed have left is
+    /// removed. Nobody else writes meanwhile.
+    pub(crate) fn tidied(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();
         for container in containers(&self.dir) {
             let dir = self.dir.join(&container);
@@ -213,7 +218,7 @@ impl Records {
             for name in names(&dir) {
                 if let Some(cgroup) = cgroup_of(&name) {
                     is_used = true;
-                    all.extend(self.understood(&container, cgroup));
+                    all.push((container.clone(), cgroup));
                 } else if Path::new(&name)
                     .extension()
                     .is_some_and(|end| end == UNFINISHED)
@@ -268,7 +273,7 @@ fn failed(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordEr
 }
 
 /// What is in a directory; nothing where it is not there.
-fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
+fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten()
 }
 
@@ -283,7 +288,7 @@ fn files(dir: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Containers that have a record: whatever else lies there is none of ours.
-fn containers(dir: &Path) -> impl Iterator<Item = String> {
+fn containers(dir: &Path) -> impl Iterator<Item = String> + use<> {
     let dirs = entries(dir).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = dirs.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| is_id(name))

@@ -28,8 +28,8 @@ fn a_record_comes_back_until_it_is_removed() {
     records.write(&record("abc")).unwrap();
     assert_eq!(records.read("abc", 77).unwrap(), Some(record("abc")));
     assert_eq!(records.all(), [record("abc")]);
-    records.remove(&record("abc")).unwrap();
-    records.remove(&record("abc")).unwrap();
+    records.remove("abc", 77).unwrap();
+    records.remove("abc", 77).unwrap();
     assert_eq!(records.all(), []);
 }
 
@@ -46,7 +46,9 @@ fn two_containers_of_one_id_have_a_record_each() {
     assert_eq!(records.of_container("a.b").unwrap().len(), 2);
     assert_eq!(records.of_cgroup(78).unwrap(), Some(other.clone()));
     assert_eq!(records.of_cgroup(7).unwrap(), None);
-    records.remove(&other).unwrap();
+    records
+        .remove(&other.owner.container, other.cgroup)
+        .unwrap();
     assert_eq!(records.of_container("a.b").unwrap(), [record("a.b")]);
 }
 
@@ -83,7 +85,7 @@ fn a_record_that_was_put_away_is_found_for_a_while() {
     let (dir, records) = empty();
     records.write(&record("abc")).unwrap();
     assert_eq!(records.of_gone_cgroup(77).unwrap(), None);
-    records.remove(&record("abc")).unwrap();
+    records.remove("abc", 77).unwrap();
     assert_eq!(records.of_gone_cgroup(77).unwrap(), Some(record("abc")));
     let gone = dir.path().join("gone");
     let minute = clock::now() / nanoseconds(TOGETHER);
@@ -99,15 +101,15 @@ fn nothing_is_left_of_a_container_but_what_was_put_away() {
     records.write(&record("abc")).unwrap();
     let of_container = dir.path().join("containers/abc");
     fs::write(of_container.join("78.new"), "{").unwrap();
-    records.remove(&record("abc")).unwrap();
+    records.remove("abc", 77).unwrap();
     assert!(of_container.exists());
     assert_eq!(records.tidied(), []);
     assert!(!of_container.exists());
     records.write(&record("abc")).unwrap();
     fs::write(of_container.join("78.new"), "{").unwrap();
-    assert_eq!(records.tidied(), [record("abc")]);
+    assert_eq!(records.tidied(), [("abc".to_owned(), 77)]);
     assert!(!of_container.join("78.new").exists());
-    records.remove(&record("abc")).unwrap();
+    records.remove("abc", 77).unwrap();
     assert!(!of_container.exists());
 }
 
@@ -140,7 +142,7 @@ fn what_is_none_of_ours_hides_no_record() {
     let below = |path: &str| dir.path().join(path);
     records.write(&record("abc")).unwrap();
     records.write(&record("gone")).unwrap();
-    records.remove(&record("gone")).unwrap();
+    records.remove("gone", 77).unwrap();
     for file in [
         "containers/.x",
         "containers/a.9.json",

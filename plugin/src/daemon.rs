@@ -2,7 +2,8 @@
 //! what it knows.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
     sync::{Arc, mpsc::Receiver},
     time::Instant,
 };
@@ -18,7 +19,10 @@ use execblock::{
 };
 use tokio::sync::oneshot;
 
-use crate::metrics::{Metrics, Unprotected};
+use crate::{
+    memory,
+    metrics::{Metrics, Unprotected},
+};
 
 /// A container that is being created, is about to start, or was found running.
 #[derive(Debug)]
@@ -125,7 +129,11 @@ impl Daemon {
                     reply,
                 } => {
                     self.synchronize(&starts, &known);
+                    drop((starts, known));
                     reply.send(()).ok();
+                    // What the runtime does not wait for.
+                    self.collect();
+                    memory::give_back();
                 }
                 // Whoever asked may have gone.
                 Event::Ping { reply } => drop(reply.send(())),
@@ -196,22 +204,23 @@ impl Daemon {
         Ok(Some(record))
     }
 
-    /// [`bind`](Self::bind) for many of one runtime.
-    fn bind_all(&mut self, starts: &[Start]) -> Vec<Result<Option<Record>, String>> {
+    /// [`bind`](Self::bind) for many of one runtime; whether something holds for each.
+    fn bind_all(&mut self, starts: &[Start]) -> Vec<Result<bool, String>> {
         let Some(first) = starts.first() else {
             return Vec::new();
         };
         self.binder.set_runtime(first.runtime);
+        let mut specs = Specs::new();
         // Whoever starts a container meanwhile waits for the lock: not for all of them.
         let parts = starts.chunks(AT_ONCE).map(|starts| {
             let mut session = self.binder.session();
-            let bind = |start: &Start| {
-                let Some(spec) = spec(start)? else {
-                    return Ok(None);
+            let bind = |start| {
+                let Some(spec) = specs.of(start)? else {
+                    return Ok(false);
                 };
                 let session = session.as_mut().map_err(|error| error.to_string())?;
                 let bound = session.bind_container(&start.owner, init(start), &spec);
-                bound.map(Some).map_err(|error| error.to_string())
+                bound.map(|_record| true).map_err(|error| error.to_string())
             };
             starts.iter().map(bind).collect::<Vec<_>>()
         });
@@ -236,12 +245,14 @@ impl Daemon {
     }
 
     fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
-        self.collect();
+        let began = Instant::now();
         self.unprotected.keep(known);
+        // Hooks and commands bind too.
+        self.bound.extend(self.binder.records().ids());
         let (mut late, mut unprotected) = (0, 0);
         for (start, result) in starts.iter().zip(self.bind_all(starts)) {
             let bound = self.bound.contains(&start.owner.container);
-            if let Ok(Some(_)) = result {
+            if let Ok(true) = result {
                 // It may be named twice.
                 self.bound.insert(start.owner.container.clone());
             }
@@ -251,9 +262,9 @@ impl Daemon {
                 self.unprotected.add(&start.owner.container);
             }
             match result {
-                Ok(None) => {}
-                Ok(_) if bound => {}
-                Ok(_) => {
+                Ok(false) => {}
+                Ok(true) if bound => {}
+                Ok(true) => {
                     late += 1;
                     log::warn!(
                         "{} ran without its rules; bound now",
@@ -277,28 +288,55 @@ impl Daemon {
         let gone = self.bound.difference(known).count();
         log::info!(
             "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
-             unprotected, {gone} bound that this runtime does not know",
+             unprotected, {gone} bound that this runtime does not know, in {:?}",
             known.len(),
             starts.len(),
+            began.elapsed(),
         );
     }
 
     /// Forgets what is dead, and learns what is bound.
     fn collect(&mut self) {
-        let left = match self.binder.collect() {
-            Ok(Collected { dead, records }) => {
+        self.bound = match self.binder.collect() {
+            Ok(Collected { dead, containers }) => {
                 if dead != 0 {
                     log::info!("forgot {dead} containers whose cgroups are gone");
                 }
-                records
+                containers.into_iter().collect()
             }
             Err(error) => {
                 log::warn!("forgetting dead containers: {error}");
-                self.binder.records().all()
+                self.binder.records().ids().collect()
             }
         };
-        let left = left.into_iter();
-        self.bound = left.map(|record| record.owner.container).collect();
+    }
+}
+
+/// What holds for many: containers of one kind have the same annotations.
+struct Specs<'a> {
+    /// Defaults look at names and labels too.
+    defaults: bool,
+    known: HashMap<&'a [(String, String, String)], Found>,
+}
+
+/// What holds for one; `None` where nothing does.
+type Found = Result<Option<Rc<Spec>>, String>;
+
+impl<'a> Specs<'a> {
+    fn new() -> Self {
+        Self {
+            defaults: Node::default().has_defaults(),
+            known: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, start: &'a Start) -> Found {
+        let find = || spec(start).map(|spec| spec.map(Rc::new));
+        if self.defaults {
+            return find();
+        }
+        let known = self.known.entry(&start.annotations);
+        known.or_insert_with(find).clone()
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Home<'a> {
 pub struct Collected {
     /// How many containers were forgotten.
     pub dead: usize,
-    /// Those that are bound.
-    pub records: Vec<Record>,
+    /// Ids of those that are bound; of one that is by several cgroups, several times.
+    pub containers: Vec<String>,
 }
 
 /// Maps and records under the lock.
@@ -93,7 +93,8 @@ impl Held<'_> {
         }
         if let Err(error) = self.bind_or_collect(cgroup, &policy, terms) {
             if !before.as_ref().is_some_and(|before| before.is_of(record)) {
-                self.records.remove(record)?;
+                self.records
+                    .remove(&record.owner.container, record.cgroup)?;
             }
             if let Some(before) = before {
                 self.records.write(&before)?;
@@ -103,7 +104,8 @@ impl Held<'_> {
         // The cgroup has one record: it may have been bound by its path before its
         // engine named it.
         if let Some(before) = before.filter(|before| !before.is_of(record)) {
-            self.records.remove(&before)?;
+            self.records
+                .remove(&before.owner.container, before.cgroup)?;
         }
         Ok(())
     }
@@ -210,7 +212,8 @@ impl Held<'_> {
             })?;
         }
         self.maps.remove_flow(record.cgroup)?;
-        self.records.remove(record)?;
+        self.records
+            .remove(&record.owner.container, record.cgroup)?;
         Ok(())
     }
 
@@ -252,14 +255,14 @@ impl Held<'_> {
         entry::forget_counts(&mut self.maps, &bound)?;
         self.records.adopt();
         let all = self.records.tidied().into_iter();
-        let (records, gone): (Vec<_>, Vec<_>) =
-            all.partition(|record| bound.contains(&record.cgroup));
-        for record in gone {
-            if let Err(error) = self.records.remove(&record) {
+        let (left, gone): (Vec<_>, Vec<_>) = all.partition(|(_, cgroup)| bound.contains(cgroup));
+        for (container, cgroup) in gone {
+            if let Err(error) = self.records.remove(&container, cgroup) {
                 log::warn!("{error}");
             }
         }
-        Ok(Collected { dead, records })
+        let containers = left.into_iter().map(|(container, _)| container).collect();
+        Ok(Collected { dead, containers })
     }
 }
 

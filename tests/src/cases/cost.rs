@@ -201,15 +201,33 @@ impl Bench {
             let what = format!("bound, allow-list of {} names", listed.len());
             self.command(&what, &["--allow", &listed.join(",")])?;
         }
-        self.command("bound, drift", &["--drift", "deny"])
+        // As in an image, whose root is an overlay.
+        let in_overlay = [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            OVERLAY,
+            "sh",
+            execblock::PROGRAM,
+        ];
+        self.command_by("bound, drift", &in_overlay, &["--drift", "deny"])
     }
 
     /// As [`figure`](Self::figure), of `execblock run`, whose own execs are among them: two in
     /// fifty.
     fn command(&self, what: &str, options: &[&str]) -> Result<()> {
+        self.command_by(what, &[execblock::PROGRAM], options)
+    }
+
+    fn command_by(&self, what: &str, execblock: &[&str], options: &[&str]) -> Result<()> {
         let script = again_and_again(ALLOWED);
-        let run = [&["run"], options, &["--", "sh", "-c", &script]].concat();
-        self.measured(what, || execblock::run(&run)?.success().map(drop))
+        let words = [execblock, &["run"], options, &["--", "sh", "-c", &script]].concat();
+        self.measured(what, || {
+            let (program, arguments) = words.split_first().context("no command")?;
+            let ran = process::run(process::command(program).args(arguments))?;
+            ran.success().map(drop)
+        })
     }
 
     /// What is run many times in a cgroup.
@@ -297,6 +315,14 @@ fn least_of(names: &[&str], execs: impl Fn() -> Result<()>) -> Result<Least> {
 
 /// What the names of our programs begin with.
 pub(super) const OURS: [&str; 5] = ["lsm_", "fmod_ret_", "kprobe_", "signal_exec", "fork"];
+
+/// Runs its arguments in an overlay of this root.
+const OVERLAY: &str = "\
+set -e
+mkdir -p /tmp/cost/upper /tmp/cost/work /tmp/cost/root
+mount -t overlay cost -o lowerdir=/,upperdir=/tmp/cost/upper,workdir=/tmp/cost/work /tmp/cost/root
+for dir in proc sys dev run payload; do mount --rbind /$dir /tmp/cost/root/$dir; done
+exec chroot /tmp/cost/root \"$@\"";
 
 /// A script that is [`RUNS`] execs; that they are refused is no failure.
 pub(super) fn again_and_again(program: &str) -> String {

@@ -205,10 +205,11 @@ fn compared_with_peers() -> Result<bool> {
         let resident = peer.resident_kib;
         let resident = resident.map_or_else(|| "none".to_owned(), |kib| format!("{kib} KiB"));
         println!("{}", peer.name);
-        println!("  instructions until it refuses  {:>14}", peer.start_ns);
-        println!("  process that has to live       {resident:>14}");
+        let start = peer.start_ns / 1_000_000;
+        println!("  until it refuses, ms of the guest   {start:>12}");
+        println!("  process that has to live            {resident:>12}");
         for (what, instructions) in &peer.exec {
-            println!("  an exec, {what:21} {instructions:>14}");
+            println!("  instructions, {what:21} {instructions:>12}");
         }
     }
     write("peers", &serde_json::to_value(&peers)?)?;

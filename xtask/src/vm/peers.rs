@@ -11,12 +11,11 @@ use super::{Cache, Pair, Payload, Selection, cost::MARK, kernel, userland};
 const USERLAND: &str = "trixie-bcc";
 const CASES: &str = "peers/";
 
-/// What one of them costs. Times are instructions, of which the guest's clock counts one a
-/// nanosecond.
+/// What one of them costs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    /// Until it refuses.
+    /// Until it refuses, by the guest's clock: one nanosecond an instruction, and waiting.
     pub(crate) start_ns: u64,
     /// Of the process that has to live for it; `None` where none has to.
     pub(crate) resident_kib: Option<u64>,

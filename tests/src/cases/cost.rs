@@ -245,7 +245,7 @@ impl Bench {
     /// that the machine did for one: the shell's fork, the exec, the program and its end.
     fn measured(&self, what: &str, execs: impl Fn() -> Result<()>) -> Result<()> {
         let Least {
-            exec: least,
+            mut exec,
             whole,
             mut programs,
         } = least_of(&OURS, execs)?;
@@ -255,12 +255,13 @@ impl Bench {
         );
         if what == NOT_LOADED {
             // Those before may have been on their way out.
+            exec = 0;
             programs.clear();
         }
         let line = json!({
             "mechanism": self.mechanism.name(),
             "what": what,
-            "exec": least,
+            "exec": exec,
             "whole": whole,
             "programs": programs,
         });

@@ -47,6 +47,15 @@ impl Case {
         }
     }
 
+    /// A case that installs, upgrades and takes away: minutes, more where the machine that
+    /// emulates has others to do.
+    fn longest(name: impl Into<String>, run: impl Fn(&Machine) -> Result<()> + 'static) -> Self {
+        Self {
+            limit: Duration::from_mins(13),
+            ..Self::new(name, run)
+        }
+    }
+
     /// A case that starts containers, each of which takes seconds.
     fn slow(name: impl Into<String>, run: impl Fn(&Machine) -> Result<()> + 'static) -> Self {
         Self {

@@ -113,7 +113,7 @@ pub(crate) struct Selection {
 }
 
 /// Seconds without a line, and in all, after which a guest is ended.
-const SILENCE: u64 = 540;
+const SILENCE: u64 = 840;
 const TIMEOUT: u64 = 2400;
 
 impl Selection {

@@ -26,12 +26,12 @@ const BUILD: &str = "/sys/fs/bpf/execblock/build";
 pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     let mut cases = Vec::new();
     if machine.has_systemd() {
-        cases.push(Case::slow("install/script", |_| script::case()));
+        cases.push(Case::longest("install/script", |_| script::case()));
     }
     // Under systemd too where it is asked for: it takes minutes.
     let asked = machine.has_systemd() && machine.filter.contains("deb");
     if asked || machine.release() == "bookworm" {
-        cases.push(Case::slow("install/deb", deb::case));
+        cases.push(Case::longest("install/deb", deb::case));
     }
     cases
 }

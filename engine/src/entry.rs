@@ -14,7 +14,7 @@ use crate::{
     cgroup::Cgroup,
     clock,
     kernel::{MapError, Maps},
-    policy::Policy,
+    policy::{self, Policy},
     site::Site,
 };
 
@@ -40,40 +40,51 @@ pub(crate) fn bind(
     let id = ensure_policy(maps, policy)?;
     ensure_level(maps, cgroup.level)?;
     let before = maps.container(cgroup.id)?;
-    maps.set_container(
-        cgroup.id,
-        Container {
-            policy: id,
-            kinds: policy.kinds,
-            mode: mode(terms.mode),
-            drift: drift(terms.drift),
-            bound_at: before
-                .map(|before| before.bound_at)
-                .or(terms.since)
-                .unwrap_or_else(clock::now),
-            root_dev: terms.site.root_dev,
-            mnt_ns: terms.site.mnt_ns,
-            runtime_mnt_ns: terms.site.runtime.mnt,
-            runtime_pid_ns: terms.site.runtime.pid,
+    let bound_at = before
+        .map(|before| before.bound_at)
+        .or(terms.since)
+        .unwrap_or_else(clock::now);
+    maps.set_container(cgroup.id, container(id, policy.kinds, terms, bound_at))
+}
+
+/// The entry of a cgroup.
+fn container(policy: u32, kinds: u32, terms: Terms, bound_at: u64) -> Container {
+    Container {
+        policy,
+        kinds,
+        mode: match terms.mode {
+            Mode::Enforce => MODE_ENFORCE,
+            Mode::Audit => MODE_AUDIT,
         },
-    )
-}
-
-/// As the map has it.
-pub(crate) fn mode(mode: Mode) -> u32 {
-    match mode {
-        Mode::Enforce => MODE_ENFORCE,
-        Mode::Audit => MODE_AUDIT,
+        drift: match terms.drift {
+            Drift::Off => DRIFT_OFF,
+            Drift::Audit => DRIFT_AUDIT,
+            Drift::Deny => DRIFT_DENY,
+        },
+        bound_at,
+        root_dev: terms.site.root_dev,
+        mnt_ns: terms.site.mnt_ns,
+        runtime_mnt_ns: terms.site.runtime.mnt,
+        runtime_pid_ns: terms.site.runtime.pid,
     }
 }
 
-/// As the map has it.
-pub(crate) fn drift(drift: Drift) -> u32 {
-    match drift {
-        Drift::Off => DRIFT_OFF,
-        Drift::Audit => DRIFT_AUDIT,
-        Drift::Deny => DRIFT_DENY,
-    }
+/// Whether the entry `there` is what [`bind`] would make it for the policy of this digest.
+pub(crate) fn is_bound(
+    maps: &mut Maps,
+    cgroup: &Cgroup,
+    there: Container,
+    digest: &str,
+    terms: Terms,
+) -> Result<bool, MapError> {
+    let policy = maps.policy(there.policy)?;
+    let policy = policy
+        .filter(|policy| policy.state == POLICY_READY && policy::hex(&policy.digest) == digest);
+    let Some(policy) = policy else {
+        return Ok(false);
+    };
+    ensure_level(maps, cgroup.level)?;
+    Ok(there == container(there.policy, policy.kinds, terms, there.bound_at))
 }
 
 /// Forgets all policies but the `used`, with their entries, while programs run.

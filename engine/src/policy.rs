@@ -105,6 +105,12 @@ fn first_word(digest: &[u8]) -> u32 {
     bytes.fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
+/// A policy's digest as a record has it.
+#[must_use]
+pub fn hex(digest: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*digest))
+}
+
 /// Rules ready for the kernel, under no id yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -187,12 +193,6 @@ impl Policy {
             edges: builder.edges,
             globs: builder.globs,
         }
-    }
-
-    /// [`digest`](Self::digest) as a record has it.
-    #[must_use]
-    pub fn hex(digest: &[u8; 16]) -> String {
-        format!("{:032x}", u128::from_be_bytes(*digest))
     }
 
     /// The id it would like to have: never 0.

@@ -171,6 +171,12 @@ impl Records {
         containers(&self.dir)
     }
 
+    /// Cgroups of the container that have a record.
+    pub(crate) fn cgroups_of(&self, container: &str) -> impl Iterator<Item = u64> + use<> {
+        let dir = self.of_id(container).ok();
+        dir.into_iter().flat_map(|dir| cgroups(&dir))
+    }
+
     fn understood(&self, container: &str, cgroup: u64) -> Option<Record> {
         let read = self.read(container, cgroup);
         read.unwrap_or_else(|error| {
@@ -277,7 +283,7 @@ fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten()
 }
 
-fn names(dir: &Path) -> impl Iterator<Item = String> {
+fn names(dir: &Path) -> impl Iterator<Item = String> + use<> {
     entries(dir).filter_map(|entry| entry.file_name().into_string().ok())
 }
 
@@ -302,7 +308,7 @@ fn is_id(container: &str) -> bool {
 }
 
 /// Cgroups of a container that have one.
-fn cgroups(dir: &Path) -> impl Iterator<Item = u64> {
+fn cgroups(dir: &Path) -> impl Iterator<Item = u64> + use<> {
     names(dir).filter_map(|name| cgroup_of(&name))
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use execblock::{
     annotation::{Annotation, Spec},
-    bind::{Binder, Collected, Unbound},
+    bind::{BindError, Binder, Collected, Session, Unbound},
     cgroup::Init,
     config::Subject,
     node::Node,
@@ -87,6 +87,14 @@ pub(crate) struct Daemon {
 /// As many as take some ten milliseconds to bind.
 const AT_ONCE: usize = 64;
 
+/// What became of a container that runs already.
+struct Told {
+    /// Whether rules held for it before.
+    before: bool,
+    /// Whether something holds for it now.
+    result: Result<bool, String>,
+}
+
 /// The runtime that starts a container although the plugin refused it.
 pub(crate) const GOES_ON: &str = "cri-o";
 
@@ -128,11 +136,8 @@ impl Daemon {
                     known,
                     reply,
                 } => {
-                    self.synchronize(&starts, &known);
-                    drop((starts, known));
-                    reply.send(()).ok();
-                    // What the runtime does not wait for.
-                    self.collect();
+                    self.synchronize(starts, &known, reply);
+                    drop(known);
                     memory::give_back();
                 }
                 // Whoever asked may have gone.
@@ -204,8 +209,8 @@ impl Daemon {
         Ok(Some(record))
     }
 
-    /// [`bind`](Self::bind) for many of one runtime; whether something holds for each.
-    fn bind_all(&mut self, starts: &[Start]) -> Vec<Result<bool, String>> {
+    /// [`bind`](Self::bind) for many of one runtime.
+    fn bind_all(&mut self, starts: &[Start]) -> Vec<Told> {
         let Some(first) = starts.first() else {
             return Vec::new();
         };
@@ -214,17 +219,34 @@ impl Daemon {
         // Whoever starts a container meanwhile waits for the lock: not for all of them.
         let parts = starts.chunks(AT_ONCE).map(|starts| {
             let mut session = self.binder.session();
-            let bind = |start| {
-                let Some(spec) = specs.of(start)? else {
-                    return Ok(false);
-                };
-                let session = session.as_mut().map_err(|error| error.to_string())?;
-                let bound = session.bind_container(&start.owner, init(start), &spec);
-                bound.map(|_record| true).map_err(|error| error.to_string())
-            };
-            starts.iter().map(bind).collect::<Vec<_>>()
+            let tell = |start| self.bind_in(&mut session, &mut specs, start);
+            starts.iter().map(tell).collect::<Vec<_>>()
         });
         parts.flatten().collect()
+    }
+
+    fn bind_in<'a>(
+        &self,
+        session: &mut Result<Session<'_>, BindError>,
+        specs: &mut Specs<'a>,
+        start: &'a Start,
+    ) -> Told {
+        let result = specs.of(start).and_then(|spec| {
+            let Some(spec) = spec else { return Ok(None) };
+            let session = session.as_mut().map_err(|error| error.to_string())?;
+            let bound = session.bind_container(&start.owner, init(start), &spec);
+            bound.map(Some).map_err(|error| error.to_string())
+        });
+        let before = match (&result, session) {
+            (Ok(bound), _) => bound.as_ref().is_some_and(|bound| bound.before),
+            (Err(_), Ok(session)) => session.is_bound(&start.owner.container),
+            // Nobody can be asked.
+            (Err(_), Err(_)) => self.bound.contains(&start.owner.container),
+        };
+        Told {
+            before,
+            result: result.map(|bound| bound.is_some()),
+        }
     }
 
     /// An entry that can't be removed stays until it is collected: that fails
@@ -244,54 +266,54 @@ impl Daemon {
         self.bound.remove(container);
     }
 
-    fn synchronize(&mut self, starts: &[Start], known: &HashSet<String>) {
+    fn synchronize(
+        &mut self,
+        starts: Vec<Start>,
+        known: &HashSet<String>,
+        reply: oneshot::Sender<()>,
+    ) {
         let began = Instant::now();
         self.unprotected.keep(known);
-        // Hooks and commands bind too.
-        self.bound.extend(self.binder.records().ids());
         let (mut late, mut unprotected) = (0, 0);
-        for (start, result) in starts.iter().zip(self.bind_all(starts)) {
-            let bound = self.bound.contains(&start.owner.container);
+        for (start, told) in starts.iter().zip(self.bind_all(&starts)) {
+            let Told { before, result } = told;
+            let container = &start.owner.container;
             if let Ok(true) = result {
-                // It may be named twice.
-                self.bound.insert(start.owner.container.clone());
+                self.bound.insert(container.clone());
             }
-            if bound || result.is_ok() {
-                self.unprotected.remove(&start.owner.container);
+            if before || result.is_ok() {
+                self.unprotected.remove(container);
             } else {
-                self.unprotected.add(&start.owner.container);
+                self.unprotected.add(container);
             }
+            let who = start.owner.describe();
             match result {
                 Ok(false) => {}
-                Ok(true) if bound => {}
+                Ok(true) if before => {}
                 Ok(true) => {
                     late += 1;
-                    log::warn!(
-                        "{} ran without its rules; bound now",
-                        start.owner.describe()
-                    );
+                    log::warn!("{who} ran without its rules; bound now");
                 }
-                Err(reason) if bound => log::error!(
-                    "{} could not be bound anew, the rules before hold: {reason}",
-                    start.owner.describe()
-                ),
+                Err(reason) if before => {
+                    log::error!("{who} could not be bound anew, the rules before hold: {reason}");
+                }
                 Err(reason) => {
                     unprotected += 1;
                     // Fails open: it runs already.
-                    log::error!(
-                        "{} runs without its rules: {reason}",
-                        start.owner.describe()
-                    );
+                    log::error!("{who} runs without its rules: {reason}");
                 }
             }
         }
+        let (annotated, took) = (starts.len(), began.elapsed());
+        drop(starts);
+        // What the runtime does not wait for comes behind it, and it may have gone.
+        reply.send(()).ok();
+        self.collect();
         let gone = self.bound.difference(known).count();
         log::info!(
-            "synchronized: {} containers, {} with annotations, {late} bound late, {unprotected} \
-             unprotected, {gone} bound that this runtime does not know, in {:?}",
+            "synchronized: {} containers, {annotated} with annotations, {late} bound late, \
+             {unprotected} unprotected, {gone} bound that this runtime does not know, in {took:?}",
             known.len(),
-            starts.len(),
-            began.elapsed(),
         );
     }
 

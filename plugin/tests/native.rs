@@ -96,6 +96,10 @@ const CASES: &[Case] = &[
         "what_differs_is_bound_anew",
         crowd::what_differs_is_bound_anew,
     ),
+    (
+        "a_record_alone_protects_nobody",
+        crowd::a_record_alone_protects_nobody,
+    ),
     ("two_daemons_at_once", crowd::two_daemons_at_once),
     (
         "daemon_binds_where_it_is_loaded_now",

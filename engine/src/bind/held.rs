@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use plugin_common::{CONFIG_DRIFT, Container, POLICY_READY};
+use plugin_common::{CONFIG_DRIFT, Container};
 
 use super::BindError;
 use crate::{
@@ -87,7 +87,7 @@ impl Held<'_> {
             since: None,
         };
         let policy = Policy::compile(&rules);
-        record.policy = Policy::hex(&policy.digest);
+        record.policy = policy::hex(&policy.digest);
         if before.as_ref() != Some(record) {
             self.records.write(record)?;
         }
@@ -114,7 +114,7 @@ impl Held<'_> {
     /// restart, when the engine tells all its containers: then nothing is compiled or
     /// written. What was ordered may have ended since, and is compiled anew.
     fn holds_already(
-        &self,
+        &mut self,
         record: &mut Record,
         before: Option<&Record>,
         cgroup: &Cgroup,
@@ -132,17 +132,21 @@ impl Held<'_> {
             return Ok(false);
         };
         let drift = record.drift()?;
-        // The runtime may have come back with other namespaces.
-        let known = there.mnt_ns != 0 && (drift == Drift::Off || there.root_dev != 0);
-        let exempted = Site::exempted(there.mnt_ns, runtime);
-        let same_site = known && exempted == runtime_in(&there);
-        let policy = self.maps.policy(there.policy)?;
-        Ok(there.mode == entry::mode(record.mode()?)
-            && there.drift == entry::drift(drift)
-            && (same_site || drift == Drift::Off && record.allow.is_empty())
-            && policy.is_some_and(|policy| {
-                policy.state == POLICY_READY && Policy::hex(&policy.digest) == record.policy
-            }))
+        let site = if drift == Drift::Off && record.allow.is_empty() {
+            Site::default()
+        } else if let Some(site) = known_site(&there, drift, runtime) {
+            site
+        } else {
+            return Ok(false);
+        };
+        let terms = Terms {
+            mode: record.mode()?,
+            drift,
+            site,
+            since: None,
+        };
+        let bound = entry::is_bound(&mut self.maps, cgroup, there, &record.policy, terms);
+        Ok(bound?)
     }
 
     /// What drift and allow-lists ask for; nothing where there are none.
@@ -160,15 +164,9 @@ impl Held<'_> {
         if !drift && allow.is_empty() {
             return Ok(Site::default());
         }
-        if let Some(known) = self.maps.container(cgroup.id)?
-            && known.mnt_ns != 0
-            && (!drift || known.root_dev != 0)
-        {
-            return Ok(Site {
-                root_dev: known.root_dev,
-                mnt_ns: known.mnt_ns,
-                runtime: Site::exempted(known.mnt_ns, home.runtime),
-            });
+        let there = self.maps.container(cgroup.id)?;
+        if let Some(site) = there.and_then(|there| known_site(&there, spec.drift, home.runtime)) {
+            return Ok(site);
         }
         let own = std::process::id().cast_signed();
         let pid = home.pid.unwrap_or(own);
@@ -264,6 +262,17 @@ impl Held<'_> {
         let containers = left.into_iter().map(|(container, _)| container).collect();
         Ok(Collected { dead, containers })
     }
+}
+
+/// Where a container lives, if its entry tells all that is asked for. The runtime may
+/// have come back with other namespaces.
+fn known_site(there: &Container, drift: Drift, runtime: Namespaces) -> Option<Site> {
+    let is_known = there.mnt_ns != 0 && (drift == Drift::Off || there.root_dev != 0);
+    is_known.then(|| Site {
+        root_dev: there.root_dev,
+        mnt_ns: there.mnt_ns,
+        runtime: Site::exempted(there.mnt_ns, runtime),
+    })
 }
 
 /// The namespaces of the runtime that an entry exempts.

@@ -18,7 +18,11 @@ use std::{
 use plugin_common::{Container, Flow, Hit};
 
 pub(crate) use self::rebind::rebind;
-pub use self::{error::BindError, held::Collected, session::Session};
+pub use self::{
+    error::BindError,
+    held::Collected,
+    session::{Rebound, Session},
+};
 
 use self::held::{Held, Home};
 use crate::{

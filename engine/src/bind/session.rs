@@ -25,7 +25,23 @@ pub struct Session<'a> {
     pub(super) _lock: Lock,
 }
 
+/// A container that is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebound {
+    /// What is kept of it.
+    pub record: Record,
+    /// Whether its cgroup was bound before.
+    pub before: bool,
+}
+
 impl Session<'_> {
+    /// Whether a cgroup of the container is bound. Says no in doubt: an alarm too many.
+    #[must_use]
+    pub fn is_bound(&self, container: &str) -> bool {
+        let mut cgroups = self.held.records.cgroups_of(container);
+        cgroups.any(|cgroup| matches!(self.held.maps.container(cgroup), Ok(Some(_))))
+    }
+
     /// As [`Binder::bind_container`](super::Binder::bind_container).
     ///
     /// # Errors
@@ -37,10 +53,12 @@ impl Session<'_> {
         owner: &Owner,
         init: impl Into<Init<'a>>,
         spec: &Spec,
-    ) -> Result<Record, BindError> {
+    ) -> Result<Rebound, BindError> {
         let init = init.into();
         let cgroup = self.held.hierarchy.of_container(init, &owner.container)?;
-        self.bind(owner, init, &cgroup, spec)
+        let before = self.held.maps.container(cgroup.id)?.is_some();
+        let record = self.bind(owner, init, &cgroup, spec)?;
+        Ok(Rebound { record, before })
     }
 
     pub(super) fn bind(

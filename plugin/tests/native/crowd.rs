@@ -14,7 +14,7 @@ use execblock_bench::{
 use libtest_mimic::Failed;
 use nri::proto::Container;
 
-use crate::{execblock, runs_in};
+use crate::{daemon::get, execblock, runs_in};
 
 /// Runtimes wait two seconds; this machine may be busy with others.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -22,11 +22,15 @@ const DENY: [(&str, &str); 1] = [("execblock/deny", "whoami")];
 
 /// A daemon that is told of these.
 fn daemon(containers: &[Container]) -> Result<Runtime, Failed> {
+    daemon_with(&[], containers)
+}
+
+fn daemon_with(arguments: &[&str], containers: &[Container]) -> Result<Runtime, Failed> {
     let plugin = |socket: &Path| {
         let mut command = execblock();
         command.arg("nri").arg("--socket").arg(socket);
         // What is bound is said for each.
-        command.env("EXECBLOCK_LOG", "error");
+        command.args(arguments).env("EXECBLOCK_LOG", "error");
         command
     };
     let daemon = Runtime::start(plugin, LIMIT).map_err(failed)?;
@@ -99,7 +103,7 @@ pub(crate) fn ten_thousand_are_told_of() -> Result<(), Failed> {
 /// does: an entry that is gone, or that says something else, is made anew.
 pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
     unloaded(|| {
-        let crowd = Crowd::new("execblock-test-differs", 6).map_err(failed)?;
+        let crowd = Crowd::new("execblock-test-differs", 7).map_err(failed)?;
         let containers: Vec<Container> = (0..)
             .zip(crowd.members())
             .map(|(number, member)| match number {
@@ -110,8 +114,8 @@ pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
             .collect();
         let daemon = daemon(&containers)?;
         let mut maps = Pins::default().open()?;
-        let [gone, audited, others, same, other, listed] = crowd.members() else {
-            return Err("six were made".into());
+        let [gone, audited, others, same, other, listed, kindless] = crowd.members() else {
+            return Err("seven were made".into());
         };
         let id = |member: &Member| fs::metadata(member.dir()).map(|dir| dir.ino());
         let entry = |maps: &Maps, member: &Member| -> Result<_, Failed> {
@@ -135,18 +139,60 @@ pub(crate) fn what_differs_is_bound_anew() -> Result<(), Failed> {
             ..of_now
         };
         maps.set_container(id(listed)?, of_then)?;
-        for member in [gone, audited, others] {
+        let without_kinds = plugin_common::Container {
+            kinds: 0,
+            ..entry(&maps, kindless)?
+        };
+        maps.set_container(id(kindless)?, without_kinds)?;
+        for member in [gone, audited, others, kindless] {
             ensure!(runs(member, "whoami")?, "bound in {}", member.path());
         }
         let before = entry(&maps, same)?;
-        let told = daemon.synchronize((0..6).map(pod).collect(), containers);
+        let told = daemon.synchronize((0..7).map(pod).collect(), containers);
         told.map_err(failed)?;
-        for member in [gone, audited, others, same] {
+        for member in [gone, audited, others, same, kindless] {
             ensure!(!runs(member, "whoami")?, "it ran in {}", member.path());
         }
         ensure!(runs(other, "whoami")? && !runs(other, "id")?, "the other");
         ensure!(entry(&maps, same)? == before, "the entry of the same");
         ensure!(entry(&maps, listed)? == of_now, "the runtime's namespaces");
+        Ok(())
+    })
+}
+
+/// A record without an entry protects nobody: its container counts as running without rules
+/// where it can't be bound anew. One that has its entry stays under its rules.
+pub(crate) fn a_record_alone_protects_nobody() -> Result<(), Failed> {
+    unloaded(|| {
+        let crowd = Crowd::new("execblock-test-alone", 2).map_err(failed)?;
+        let [without, with] = crowd.members() else {
+            return Err("two were made".into());
+        };
+        let dir = tempfile::tempdir()?;
+        let metrics = dir.path().join("metrics");
+        let address = format!("unix:{}", metrics.display());
+        let bound = [container(0, without, &DENY), container(1, with, &DENY)];
+        let daemon = daemon_with(&["--metrics", &address], &bound)?;
+        let unprotected = |count: usize| -> Result<(), Failed> {
+            let answer = get(&metrics, "/metrics")?;
+            let wanted = format!("execblock_unprotected_containers {count}");
+            ensure!(
+                answer.lines().any(|line| line == wanted),
+                "no {wanted}: {answer}"
+            );
+            Ok(())
+        };
+        unprotected(0)?;
+        let id = fs::metadata(without.dir())?.ino();
+        Pins::default().open()?.remove_container(id)?;
+        // None that can be understood.
+        let wrong = [("execblock/deny", "./x")];
+        let now = vec![container(0, without, &wrong), container(1, with, &wrong)];
+        let told = daemon.synchronize((0..2).map(pod).collect(), now);
+        told.map_err(failed)?;
+        unprotected(1)?;
+        ensure!(runs(without, "whoami")?, "it has no rules");
+        ensure!(!runs(with, "whoami")?, "it ran in {}", with.path());
         Ok(())
     })
 }

@@ -92,7 +92,7 @@ impl Drop for Daemon {
     }
 }
 
-fn get(socket: &Path, path: &str) -> Result<String, Failed> {
+pub(crate) fn get(socket: &Path, path: &str) -> Result<String, Failed> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LIMIT))?;
     write!(

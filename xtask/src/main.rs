@@ -35,7 +35,7 @@ enum Command {
     Ebpf(ebpf::Arguments),
     /// Run the guest's test cases in virtual machines
     Vm(vm::Arguments),
-    /// Run all tests: this machine's, then the virtual machines'
+    /// Run the tests that each change must pass: this machine's and the virtual machines'
     Test(test::Arguments),
     /// Start many containers of a real containerd on this machine
     Soak(soak::Arguments),

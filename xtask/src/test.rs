@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test there is, this machine's beside those of the virtual ones,
-//! and one line of totals at the end.
+//! `cargo xtask test`: what each change must pass, this machine's tests beside those of the
+//! virtual ones, and one line of totals at the end.
 
 use std::{
     io::{BufRead, BufReader},

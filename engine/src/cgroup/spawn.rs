@@ -140,7 +140,8 @@ struct Prepared {
     tell: OwnedFd,
 }
 
-/// Starts a program in the cgroup of `dir`.
+/// Starts a program in the cgroup of `dir`. Fails closed: a child that can't be in it
+/// executes nothing.
 pub(super) fn spawn(dir: &Path, program: Program<'_>) -> Result<Spawned, SpawnError> {
     let join = |source| SpawnError::Join {
         path: dir.to_owned(),

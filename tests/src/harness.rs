@@ -63,10 +63,15 @@ fn run_plan() -> Result<()> {
     }
     mounts::settle()?;
     let machine = Machine::this()?;
-    let plan: Vec<Case> = cases::for_machine(&machine)
+    let mut plan: Vec<Case> = cases::for_machine(&machine)
         .into_iter()
         .filter(|case| machine.wants(&case.name))
         .collect();
+    if !machine.from.is_empty() {
+        let before = plan.iter().position(|case| case.name == machine.from);
+        let before = before.with_context(|| format!("execblock.from={}: no case", machine.from))?;
+        plan.drain(..before);
+    }
     emit(&Line::Plan(plan.len()));
     for (index, case) in plan.iter().enumerate() {
         emit(&Line::Start(&case.name));

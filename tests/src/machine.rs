@@ -37,16 +37,23 @@ pub(crate) enum Kernel {
     NoLsm,
     /// 6.12 with `CONFIG_BPF_KPROBE_OVERRIDE`, the x32 ABI and no `bpf` among its LSMs.
     Override,
+    /// Those of Ubuntu 22.04, 24.04 and 26.04. Run only when they are named.
+    Ubuntu5_15,
+    Ubuntu6_8,
+    Ubuntu7_0,
 }
 
 impl Kernel {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::V5_10,
         Self::V6_1,
         Self::V6_12,
         Self::V7_3,
         Self::NoLsm,
         Self::Override,
+        Self::Ubuntu5_15,
+        Self::Ubuntu6_8,
+        Self::Ubuntu7_0,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -57,6 +64,9 @@ impl Kernel {
             Self::V7_3 => "7.3",
             Self::NoLsm => "6.12-nolsm",
             Self::Override => "6.12-override",
+            Self::Ubuntu5_15 => "ubuntu-5.15",
+            Self::Ubuntu6_8 => "ubuntu-6.8",
+            Self::Ubuntu7_0 => "ubuntu-7.0",
         }
     }
 
@@ -65,9 +75,13 @@ impl Kernel {
     pub(crate) fn has(self, mechanism: Mechanism) -> bool {
         match mechanism {
             Mechanism::Lsm => matches!(self, Self::V6_1 | Self::V6_12 | Self::V7_3),
-            Mechanism::Kprobe => self == Self::Override,
+            Mechanism::Kprobe => self == Self::Override || self.is_ubuntus(),
             Mechanism::FmodRet | Mechanism::Signal => self != Self::V5_10,
         }
+    }
+
+    pub(crate) fn is_ubuntus(self) -> bool {
+        matches!(self, Self::Ubuntu5_15 | Self::Ubuntu6_8 | Self::Ubuntu7_0)
     }
 
     /// Where what takes its time is tried under a mechanism, once for each.
@@ -172,6 +186,9 @@ pub(crate) struct Machine {
     pub(crate) kernel: Kernel,
     pub(crate) userland: String,
     pub(crate) filter: String,
+    /// The case to begin with, for a machine that is booted again after it died; empty for the
+    /// first.
+    pub(crate) from: String,
 }
 
 impl Machine {
@@ -196,6 +213,7 @@ impl Machine {
             kernel,
             userland: word("execblock.userland=").to_owned(),
             filter: word("execblock.filter=").to_owned(),
+            from: word("execblock.from=").to_owned(),
         })
     }
 
@@ -261,9 +279,10 @@ mod tests {
     #[test]
     fn reads_the_kernel_command_line() {
         let machine = Machine::parse(
-            "console=ttyS0 execblock.kernel=6.12-nolsm execblock.userland=forky execblock.filter=cri/\n",
+            "console=ttyS0 execblock.kernel=6.12-nolsm execblock.userland=forky execblock.filter=cri/ execblock.from=cri/exec\n",
         )
         .unwrap();
+        assert_eq!(machine.from, "cri/exec");
         assert_eq!(machine.kernel, Kernel::NoLsm);
         assert!(machine.has_nri() && !machine.has_systemd());
         assert!(machine.wants("cri/exec") && !machine.wants("lsm/direct"));

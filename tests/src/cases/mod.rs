@@ -131,6 +131,7 @@ mod tests {
             kernel,
             userland: userland.to_owned(),
             filter: String::new(),
+            from: String::new(),
         }
     }
 

@@ -204,11 +204,17 @@ fn printable(line: &str) -> String {
 /// With rdrand, which seeds the guest's random numbers.
 const EMULATED: &str = "Nehalem,-cx16,+rdrand";
 
+/// Whether guests' processors are emulated, a thread for each.
+pub(crate) fn emulates() -> bool {
+    accelerator() == TCG
+}
+
+const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
+const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", EMULATED];
+
 /// KVM where it works, for a device node alone does not say so; emulation else.
 /// `EXECBLOCK_VM_ACCEL` decides instead.
 fn accelerator() -> &'static [&'static str] {
-    const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
-    const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", EMULATED];
     static CHOSEN: OnceLock<&[&str]> = OnceLock::new();
     CHOSEN.get_or_init(|| match env::var("EXECBLOCK_VM_ACCEL").as_deref() {
         Ok("kvm") => KVM,

@@ -1,4 +1,4 @@
-//! Debian packages without touching the machine's own package system: apt with
+//! Debian's and Ubuntu's packages without touching the machine's own package system: apt with
 //! sources, lists and cache of its own, unpacked with dpkg-deb, nothing
 //! installed.
 
@@ -28,6 +28,16 @@ const SUITES: &[Suite] = &[
 ];
 /// Debian 11, which leaves the mirrors some day: nothing else may fail with it.
 const OLD_SUITES: &[Suite] = &[(MIRROR, "bullseye"), (SECURITY_MIRROR, "bullseye-security")];
+const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
+/// Of what is fetched only when it is named, as of Debian 11.
+const UBUNTU_SUITES: &[Suite] = &[
+    (UBUNTU_MIRROR, "jammy"),
+    (UBUNTU_MIRROR, "jammy-updates"),
+    (UBUNTU_MIRROR, "noble"),
+    (UBUNTU_MIRROR, "noble-updates"),
+    (UBUNTU_MIRROR, "resolute"),
+    (UBUNTU_MIRROR, "resolute-updates"),
+];
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 pub(crate) const NEEDED: &[host::Needed] = &[("apt-get", "apt"), ("dpkg-deb", "dpkg")];
@@ -36,6 +46,7 @@ pub(crate) const NEEDED: &[host::Needed] = &[("apt-get", "apt"), ("dpkg-deb", "d
 pub(crate) struct Apt {
     folder: PathBuf,
     suites: &'static [Suite],
+    keyring: PathBuf,
     updated: AtomicBool,
 }
 
@@ -45,6 +56,7 @@ impl Apt {
         Self {
             folder,
             suites: SUITES,
+            keyring: KEYRING.into(),
             updated: AtomicBool::new(false),
         }
     }
@@ -53,6 +65,15 @@ impl Apt {
     pub(crate) fn old(folder: PathBuf) -> Self {
         Self {
             suites: OLD_SUITES,
+            ..Self::new(folder)
+        }
+    }
+
+    /// The same for Ubuntu, whose keys are in the given file.
+    pub(crate) fn ubuntu(folder: PathBuf, keyring: PathBuf) -> Self {
+        Self {
+            suites: UBUNTU_SUITES,
+            keyring,
             ..Self::new(folder)
         }
     }
@@ -113,11 +134,18 @@ impl Apt {
             fs::create_dir_all(self.folder.join(folder))?;
         }
         fs::write(self.folder.join("state/status"), "")?;
-        fs::write(self.folder.join("sources.list"), sources(self.suites))?;
+        fs::write(self.folder.join("sources.list"), self.sources())?;
         host::run_quietly(self.command("apt-get").args(["update", "--quiet"]))
-            .context("the Debian archive can't be read")?;
+            .with_context(|| format!("{} can't be read", self.suites[0].0))?;
         self.updated.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn sources(&self) -> String {
+        let keyring = self.keyring.display();
+        let line =
+            |(mirror, suite): &Suite| format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
+        self.suites.iter().map(line).collect()
     }
 
     fn command(&self, program: &str) -> Command {
@@ -140,12 +168,6 @@ impl Apt {
         }
         command
     }
-}
-
-fn sources(suites: &[Suite]) -> String {
-    let line =
-        |(mirror, suite): &Suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-    suites.iter().map(line).collect()
 }
 
 /// Compares versions as people do: runs of digits by value.

@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 use super::{apt::Apt, kernel};
 use crate::host;
 
+/// As it is called in its package, and in the cache.
+const UBUNTU_KEYRING: &str = "ubuntu-archive-keyring.gpg";
+
 /// The folder of what is fetched or built once.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -18,19 +21,29 @@ pub(crate) struct Cache {
     pub(super) apt: Apt,
     /// For what is of Debian 11.
     pub(super) old_apt: Apt,
+    ubuntu_apt: Apt,
 }
 
 impl Cache {
     pub(super) fn open() -> Result<Self> {
         let folder = env::var_os("EXECBLOCK_VM_DIR")
             .map_or_else(|| host::checkout().join("target/vm"), PathBuf::from);
-        for child in ["kernels", "userlands", "logs", "scratch", "apt", "apt-old"] {
+        for child in [
+            "kernels",
+            "userlands",
+            "logs",
+            "scratch",
+            "apt",
+            "apt-old",
+            "apt-ubuntu",
+        ] {
             fs::create_dir_all(folder.join(child)).with_context(|| folder.display().to_string())?;
         }
         let folder = folder.canonicalize()?;
         let cache = Self {
             apt: Apt::new(folder.join("apt")),
             old_apt: Apt::old(folder.join("apt-old")),
+            ubuntu_apt: Apt::ubuntu(folder.join("apt-ubuntu"), folder.join(UBUNTU_KEYRING)),
             folder,
         };
         cache.remove_leftovers()?;
@@ -82,6 +95,22 @@ impl Cache {
         let file = File::create(self.folder.join("lock"))?;
         file.lock()?;
         Ok(file)
+    }
+
+    /// Ubuntu's archive, with its keys from Debian's.
+    pub(super) fn ubuntu(&self) -> Result<&Apt> {
+        let keyring = self.folder.join(UBUNTU_KEYRING);
+        if !keyring.exists() {
+            let scratch = self.scratch()?;
+            self.apt
+                .unpack(&["ubuntu-keyring".into()], scratch.path())?;
+            let keys = scratch
+                .path()
+                .join("usr/share/keyrings")
+                .join(UBUNTU_KEYRING);
+            fs::rename(&keys, &keyring).with_context(|| keys.display().to_string())?;
+        }
+        Ok(&self.ubuntu_apt)
     }
 
     /// A static `BusyBox`, the initrd's only program.

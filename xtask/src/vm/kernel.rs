@@ -28,79 +28,125 @@ pub(crate) struct Kernel {
 
 #[derive(Debug)]
 enum Source {
-    /// Packages of one Debian series.
-    Debian(&'static Series),
+    /// Packages of one series of Debian's or Ubuntu's.
+    Packages(&'static Series),
     /// Built by `build-kernel`, or found in a folder of built ones.
     Built,
 }
 
-/// How a Debian kernel's packages are called: `PREFIX` + release + `SUFFIX`.
+/// How a kernel's packages are called: `PREFIX` + release.
 #[derive(Debug)]
 struct Series {
     /// The folder in the cache.
     folder: &'static str,
     /// What releases of this series begin with, and must contain.
     release: (&'static str, &'static str),
+    /// What they end with.
+    flavour: &'static str,
     /// The first is looked for; the others have the same release in their name.
     prefixes: &'static [&'static str],
-    /// Whether it is of Debian 11.
-    old: bool,
+    archive: Archive,
 }
 
-const SUFFIX: &str = "-cloud-amd64";
+/// Where a kernel is fetched from.
+#[derive(Debug, Clone, Copy)]
+enum Archive {
+    Debian,
+    Debian11,
+    Ubuntu,
+}
+
+/// Debian's flavour for virtual machines, and Ubuntu's for all.
+const CLOUD: &str = "-cloud-amd64";
+const GENERIC: &str = "-generic";
 
 static DEBIAN_11: Series = Series {
     folder: "5.10",
     release: ("5.10.0-", ""),
     prefixes: &["linux-image-"],
-    old: true,
+    flavour: CLOUD,
+    archive: Archive::Debian11,
 };
 static DEBIAN_12: Series = Series {
     folder: "6.1",
     release: ("6.1.0-", ""),
     prefixes: &["linux-image-"],
-    old: false,
+    flavour: CLOUD,
+    archive: Archive::Debian,
 };
 static DEBIAN_13: Series = Series {
     folder: "6.12",
     release: ("6.12.", "+deb13"),
     prefixes: &["linux-image-"],
-    old: false,
+    flavour: CLOUD,
+    archive: Archive::Debian,
 };
 static BACKPORTS: Series = Series {
     folder: "7.3",
     release: ("7.3.", "+deb13"),
     // From 7.x on the image comes apart from its modules and their lists.
     prefixes: &["linux-binary-", "linux-modules-", "linux-base-"],
-    old: false,
+    flavour: CLOUD,
+    archive: Archive::Debian,
 };
+
+static UBUNTU_22_04: Series = ubuntu("ubuntu-5.15", "5.15.0-");
+static UBUNTU_24_04: Series = ubuntu("ubuntu-6.8", "6.8.0-");
+static UBUNTU_26_04: Series = ubuntu("ubuntu-7.0", "7.0.0-");
+
+const fn ubuntu(folder: &'static str, release: &'static str) -> Series {
+    Series {
+        folder,
+        release: (release, ""),
+        prefixes: &["linux-image-", "linux-modules-"],
+        flavour: GENERIC,
+        archive: Archive::Ubuntu,
+    }
+}
 
 pub(crate) static KERNELS: &[Kernel] = &[
     // Older than what is asked for: how that is said.
     Kernel {
         name: "5.10",
-        source: Source::Debian(&DEBIAN_11),
+        source: Source::Packages(&DEBIAN_11),
         command_line: "",
     },
     Kernel {
         name: "6.1",
-        source: Source::Debian(&DEBIAN_12),
+        source: Source::Packages(&DEBIAN_12),
         command_line: "",
     },
     Kernel {
         name: "6.12",
-        source: Source::Debian(&DEBIAN_13),
+        source: Source::Packages(&DEBIAN_13),
         command_line: "",
     },
     Kernel {
         name: "7.3",
-        source: Source::Debian(&BACKPORTS),
+        source: Source::Packages(&BACKPORTS),
         command_line: "",
     },
     Kernel {
         name: "6.12-nolsm",
-        source: Source::Debian(&DEBIAN_13),
+        source: Source::Packages(&DEBIAN_13),
         command_line: "lsm=landlock,lockdown,yama,apparmor",
+    },
+    // Long-term releases of the distribution that most hosts run and that has no `bpf` among its
+    // LSMs: by name, for what a whole run costs.
+    Kernel {
+        name: "ubuntu-5.15",
+        source: Source::Packages(&UBUNTU_22_04),
+        command_line: "",
+    },
+    Kernel {
+        name: "ubuntu-6.8",
+        source: Source::Packages(&UBUNTU_24_04),
+        command_line: "",
+    },
+    Kernel {
+        name: "ubuntu-7.0",
+        source: Source::Packages(&UBUNTU_26_04),
+        command_line: "",
     },
     Kernel {
         name: OVERRIDE,
@@ -121,6 +167,7 @@ const OPTIONAL: &[&str] = &["crc32c_generic"];
 pub(crate) const NEEDED: &[host::Needed] = &[
     ("depmod", "kmod"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
     ("mke2fs", "e2fsprogs"),
 ];
 
@@ -149,7 +196,7 @@ impl Kernel {
     /// machine has not got, with the way to get it.
     pub(crate) fn fetch(&self, cache: &Cache) -> Result<Result<Fetched, String>> {
         match self.source {
-            Source::Debian(series) => series.fetch(cache).map(Ok),
+            Source::Packages(series) => series.fetch(cache).map(Ok),
             Source::Built => Ok(built(cache)),
         }
     }
@@ -195,7 +242,12 @@ impl Series {
 
     fn download(&self, cache: &Cache, folder: &Path) -> Result<()> {
         super::check_tools()?;
-        let release = self.newest(cache)?;
+        let apt = match self.archive {
+            Archive::Debian => &cache.apt,
+            Archive::Debian11 => &cache.old_apt,
+            Archive::Ubuntu => cache.ubuntu()?,
+        };
+        let release = self.newest(apt)?;
         println!("fetching kernel {release}");
         let scratch = cache.scratch()?;
         let unpacked = scratch.path().join("unpacked");
@@ -204,7 +256,7 @@ impl Series {
             .iter()
             .map(|prefix| format!("{prefix}{release}"))
             .collect::<Vec<_>>();
-        self.apt(cache).unpack(&packages, &unpacked)?;
+        apt.unpack(&packages, &unpacked)?;
 
         // Packages differ in whether they know /lib as a link to /usr/lib.
         let modules = ["usr/lib/modules", "lib/modules"]
@@ -250,14 +302,10 @@ impl Series {
         Ok(())
     }
 
-    fn apt<'a>(&self, cache: &'a Cache) -> &'a Apt {
-        if self.old { &cache.old_apt } else { &cache.apt }
-    }
-
-    fn newest(&self, cache: &Cache) -> Result<String> {
+    fn newest(&self, apt: &Apt) -> Result<String> {
         let (begin, within) = self.release;
         let prefix = self.prefixes[0];
-        let names = self.apt(cache).names(&format!("{prefix}{begin}"), SUFFIX)?;
+        let names = apt.names(&format!("{prefix}{begin}"), self.flavour)?;
         let newest = names
             .iter()
             .filter_map(|name| name.strip_prefix(prefix))
@@ -265,7 +313,10 @@ impl Series {
             .max_by_key(|release| natural_key(release));
         match newest {
             Some(release) => Ok(release.to_owned()),
-            None => bail!("the archive has no package {prefix}{begin}*{SUFFIX}"),
+            None => bail!(
+                "the archive has no package {prefix}{begin}*{}",
+                self.flavour
+            ),
         }
     }
 }

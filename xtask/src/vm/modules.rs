@@ -80,18 +80,19 @@ fn module_name(file: &str) -> String {
 
 /// A module's bytes as the kernel takes them.
 pub(crate) fn decompress(file: &Path) -> Result<Vec<u8>> {
-    let compressed = file.extension().is_some_and(|extension| extension == "xz");
-    if !compressed {
-        return fs::read(file).with_context(|| file.display().to_string());
-    }
-    let done = host::program("xz")
+    let program = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return fs::read(file).with_context(|| file.display().to_string()),
+    };
+    let done = host::program(program)
         .arg("-dc")
         .arg(file)
         .output()
-        .context("xz")?;
+        .context(program)?;
     if !done.status.success() {
         bail!(
-            "xz -dc {}: {}",
+            "{program} -dc {}: {}",
             file.display(),
             String::from_utf8_lossy(&done.stderr)
         );

@@ -212,16 +212,26 @@ pub(crate) fn emulates() -> bool {
 const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
 const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", EMULATED];
 
-/// KVM where it works, for a device node alone does not say so; emulation else.
+/// KVM where it works and the processor virtualizes, for a device node alone does not say so;
+/// emulation else. Where KVM makes up for the processor (kvm-pvm, in machines that are virtual
+/// themselves) an empty machine starts, and no stock kernel gets through its own decompression.
 /// `EXECBLOCK_VM_ACCEL` decides instead.
 fn accelerator() -> &'static [&'static str] {
     static CHOSEN: OnceLock<&[&str]> = OnceLock::new();
     CHOSEN.get_or_init(|| match env::var("EXECBLOCK_VM_ACCEL").as_deref() {
         Ok("kvm") => KVM,
         Ok("tcg") => TCG,
-        _ if kvm_works(KVM) => KVM,
+        _ if virtualizes() && kvm_works(KVM) => KVM,
         _ => TCG,
     })
+}
+
+/// Whether the processor does, by `vmx` or `svm`.
+fn virtualizes() -> bool {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processors
+        .split_whitespace()
+        .any(|word| matches!(word, "vmx" | "svm"))
 }
 
 /// Starts an empty machine and quits it at once.

@@ -67,6 +67,9 @@ fn mechanisms(machine: &Machine) -> &'static [Mechanism] {
         _ if !is_asked_for(machine) => &[],
         (Kernel::NoLsm, "trixie") => &[Mechanism::FmodRet, Mechanism::Signal],
         (Kernel::V7_3, "forky") => &[Mechanism::Lsm],
+        (kernel, _) if kernel.is_ubuntus() => {
+            &[Mechanism::FmodRet, Mechanism::Kprobe, Mechanism::Signal]
+        }
         _ => &[],
     }
 }

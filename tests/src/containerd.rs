@@ -88,6 +88,25 @@ pub(crate) fn stop() -> Result<()> {
 
 pub(crate) fn start() -> Result<CriClient> {
     configure()?;
+    launch()
+}
+
+/// Starts it anew, with what is made of its configuration's file.
+pub(crate) fn restart_with(change: impl FnOnce(&str) -> Result<()>) -> Result<CriClient> {
+    stop()?;
+    configure()?;
+    change(CONFIG)?;
+    launch()
+}
+
+/// Has the validator of NRI 0.10 on, which looks at what pods ask for.
+pub(crate) fn validate(config: &str) -> Result<()> {
+    const TABLE: &str = "[plugins.\"io.containerd.nri.v1.nri\".default_validator]\nenable = true\n";
+    let text = fs::read_to_string(config).context("its configuration")?;
+    Ok(fs::write(config, text + TABLE)?)
+}
+
+fn launch() -> Result<CriClient> {
     let pid = DAEMON.start(process::command("containerd").args(["--config", CONFIG]))?;
     answering(|| {
         if !process::is_alive(pid) {

@@ -229,9 +229,14 @@ impl Machine {
         self.userland.ends_with(SYSTEMD)
     }
 
-    /// Debian releases whose containerd speaks NRI.
+    /// Releases whose containerd speaks NRI.
     pub(crate) fn has_nri(&self) -> bool {
-        matches!(self.release(), "trixie" | "forky" | "sid")
+        matches!(self.release(), "trixie" | "forky" | "sid" | "noble")
+    }
+
+    /// Whether its containerd can require a plugin, which came with 2.2.
+    pub(crate) fn has_validator(&self) -> bool {
+        self.release() == "noble"
     }
 
     /// Whether the userland of the release before is there too, as a disk.
@@ -244,7 +249,10 @@ impl Machine {
     pub(crate) fn tests_engines(&self) -> bool {
         matches!(
             (self.kernel, self.release()),
-            (Kernel::V6_1, "bookworm") | (Kernel::V6_12, "trixie") | (Kernel::V7_3, "forky")
+            (Kernel::V6_1, "bookworm")
+                | (Kernel::V6_12, "trixie")
+                | (Kernel::V7_3, "forky")
+                | (Kernel::Ubuntu6_8, "noble")
         )
     }
 

@@ -28,7 +28,7 @@ const SUITES: &[Suite] = &[
 ];
 /// Debian 11, which leaves the mirrors some day: nothing else may fail with it.
 const OLD_SUITES: &[Suite] = &[(MIRROR, "bullseye"), (SECURITY_MIRROR, "bullseye-security")];
-const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
+pub(crate) const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
 /// Of what is fetched only when it is named, as of Debian 11.
 const UBUNTU_SUITES: &[Suite] = &[
     (UBUNTU_MIRROR, "jammy"),

@@ -97,8 +97,14 @@ impl Cache {
         Ok(file)
     }
 
-    /// Ubuntu's archive, with its keys from Debian's.
+    /// Ubuntu's archive.
     pub(super) fn ubuntu(&self) -> Result<&Apt> {
+        self.ubuntu_keyring()?;
+        Ok(&self.ubuntu_apt)
+    }
+
+    /// The keys of Ubuntu's archive, from Debian's.
+    pub(super) fn ubuntu_keyring(&self) -> Result<PathBuf> {
         let keyring = self.folder.join(UBUNTU_KEYRING);
         if !keyring.exists() {
             let scratch = self.scratch()?;
@@ -110,7 +116,7 @@ impl Cache {
                 .join(UBUNTU_KEYRING);
             fs::rename(&keys, &keyring).with_context(|| keys.display().to_string())?;
         }
-        Ok(&self.ubuntu_apt)
+        Ok(keyring)
     }
 
     /// A static `BusyBox`, the initrd's only program.

@@ -52,7 +52,10 @@ const DEFAULT: &[(&str, &str)] = &[
     ("6.12-nolsm", "trixie"),
 ];
 
-/// What a kernel that is run only when it is named boots with.
+/// What runs besides when its kernel or its userland is named.
+const NAMED: &[(&str, &str)] = &[("ubuntu-6.8", "noble"), ("ubuntu-6.8", "noble-systemd")];
+
+/// What another kernel that is run only when it is named boots with.
 const OLDEST: &str = "bookworm";
 
 #[derive(Debug, clap::Args)]
@@ -292,14 +295,16 @@ fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
             .flat_map(|k| userlands.iter().map(move |u| (k, u)));
         return product.map(|(k, u)| pair(k, u)).collect();
     }
-    let defaults = DEFAULT
-        .iter()
-        .map(|(k, u)| pair(k, u))
-        .collect::<Result<Vec<_>>>()?;
+    let all = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(k, u)| pair(k, u));
+        pairs.collect::<Result<Vec<_>>>()
+    };
+    let defaults = all(DEFAULT)?;
+    let known = [all(DEFAULT)?, all(NAMED)?].concat();
     let mut pairs = Vec::new();
     for name in kernels {
         kernel::by_name(name)?;
-        let with_it = defaults
+        let with_it = known
             .iter()
             .filter(|pair| pair.kernel.name == name)
             .collect::<Vec<_>>();
@@ -309,7 +314,7 @@ fn selected(wanted: &Wanted) -> Result<Vec<Pair>> {
         pairs.extend(with_it);
     }
     for name in userlands {
-        let with_it = defaults
+        let with_it = known
             .iter()
             .filter(|pair| pair.userland.name == name)
             .collect::<Vec<_>>();
@@ -517,6 +522,8 @@ mod tests {
         assert_eq!(labels(&[], &["bookworm"])?, ["6.1/bookworm"]);
         assert_eq!(labels(&["7.3"], &["bookworm"])?, ["7.3/bookworm"]);
         assert_eq!(labels(&["5.10"], &[])?, ["5.10/bookworm"]);
+        assert_eq!(labels(&[], &["noble"])?, ["ubuntu-6.8/noble"]);
+        assert_eq!(labels(&["ubuntu-7.0"], &[])?, ["ubuntu-7.0/bookworm"]);
         assert_eq!(
             labels(&["6.1", "7.3"], &["forky"])?,
             ["6.1/forky", "7.3/forky"]

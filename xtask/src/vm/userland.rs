@@ -1,5 +1,5 @@
-//! The userlands: Debian releases with their own container engines, as disk
-//! images that every run boots afresh.
+//! The userlands: releases of Debian and Ubuntu with their own container engines,
+//! as disk images that every run boots afresh.
 
 use std::{
     fs,
@@ -19,30 +19,40 @@ pub(crate) struct Userland {
     release: &'static Release,
 }
 
-/// A Debian release: one image, which several userlands may boot.
+/// A release: one image, which several userlands may boot.
 #[derive(Debug)]
 struct Release {
     name: &'static str,
-    /// Debian's name for it.
+    /// Its makers' name for it.
     codename: &'static str,
+    archive: Archive,
     /// Lists of packages.
     packages: &'static [&'static [&'static str]],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Archive {
+    Debian,
+    Ubuntu,
 }
 
 static BOOKWORM: Release = Release {
     name: "bookworm",
     codename: "bookworm",
+    archive: Archive::Debian,
     // docker.io has the client in it, and wants AppArmor's parser where the kernel has AppArmor.
-    packages: &[ENGINES, &["apparmor"]],
+    packages: &[COMMON, &["criu", "apparmor", "bpftool"]],
 };
 static TRIXIE: Release = Release {
     name: "trixie",
     codename: "trixie",
-    packages: &[ENGINES, &["docker-cli"]],
+    archive: Archive::Debian,
+    packages: &[COMMON, &["criu", "docker-cli", "bpftool"]],
 };
 static TRIXIE_BCC: Release = Release {
     name: "trixie-bcc",
     codename: "trixie",
+    archive: Archive::Debian,
     packages: &[&[
         "python3-bpfcc",
         "linux-headers-amd64",
@@ -53,10 +63,18 @@ static TRIXIE_BCC: Release = Release {
         "procps",
     ]],
 };
+static NOBLE: Release = Release {
+    name: "noble",
+    codename: "noble",
+    archive: Archive::Ubuntu,
+    // docker.io has the client in it; bpftool comes with the tools of the kernel.
+    packages: &[COMMON, &["linux-tools-generic", "apparmor"]],
+};
 static FORKY: Release = Release {
     name: "forky",
     codename: "forky",
-    packages: &[ENGINES, &["docker-cli"]],
+    archive: Archive::Debian,
+    packages: &[COMMON, &["criu", "docker-cli", "bpftool"]],
 };
 
 /// The guest's program knows what a name means: one that ends in `-systemd` has systemd as its
@@ -87,14 +105,23 @@ pub(crate) static USERLANDS: &[Userland] = &[
         about: "containerd 2.1, runc 1.3, crun 1.28, Podman 5.8, Docker 28.5",
         release: &FORKY,
     },
+    Userland {
+        name: "noble",
+        about: "Ubuntu 24.04: containerd 2.2, runc 1.3, crun 1.14, Podman 4.9, Docker 29.1",
+        release: &NOBLE,
+    },
+    Userland {
+        name: "noble-systemd",
+        about: "the same, booted by systemd",
+        release: &NOBLE,
+    },
 ];
 
 /// What each has whose engines are tested.
-const ENGINES: &[&str] = &[
+const COMMON: &[&str] = &[
     "containerd",
     "runc",
     "crun",
-    "bpftool",
     "busybox-static",
     "iproute2",
     "kmod",
@@ -106,7 +133,6 @@ const ENGINES: &[&str] = &[
     "uidmap",
     "docker.io",
     "iptables",
-    "criu",
     "dbus",
     "systemd",
 ];
@@ -162,18 +188,24 @@ impl Release {
         println!("making userland {}", self.name);
         let scratch = cache.scratch()?;
         let archive = scratch.path().join("root.tar");
+        let keyring = match self.archive {
+            Archive::Debian => apt::KEYRING.into(),
+            Archive::Ubuntu => cache.ubuntu_keyring()?,
+        };
+        let (components, sources) = self.sources();
         host::run_quietly(
             host::program("mmdebstrap")
                 .args(["--variant=minbase", "--architectures=amd64"])
                 .arg(format!("--include={}", self.packages()))
-                .arg(format!("--keyring={}", apt::KEYRING))
+                .arg(format!("--keyring={}", keyring.display()))
+                .arg(format!("--components={components}"))
                 .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                 .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
                 .arg("--dpkgopt=path-exclude=/usr/share/man/*")
                 .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
                 .arg(self.codename)
                 .arg(&archive)
-                .arg(apt::MIRROR),
+                .args(sources),
         )?;
         let root = scratch.path().join("root");
         let made = scratch.path().join("made.img");
@@ -197,6 +229,23 @@ impl Release {
         fs::create_dir_all(cache.userlands())?;
         fs::rename(made, image)?;
         Ok(())
+    }
+
+    /// Components, and mirrors or lines of sources: what Ubuntu brings to a release later is in
+    /// a suite of its own.
+    fn sources(&self) -> (&'static str, Vec<String>) {
+        match self.archive {
+            Archive::Debian => ("main", vec![apt::MIRROR.to_owned()]),
+            Archive::Ubuntu => {
+                let components = "main,universe";
+                let line = |suite: &str| {
+                    let words = components.replace(',', " ");
+                    format!("deb {} {suite} {words}", apt::UBUNTU_MIRROR)
+                };
+                let updates = format!("{}-updates", self.codename);
+                (components, vec![line(self.codename), line(&updates)])
+            }
+        }
     }
 
     /// A short name for the list of packages (FNV-1a: stable across compilers).

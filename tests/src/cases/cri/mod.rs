@@ -8,6 +8,7 @@ mod lifecycle;
 mod lists;
 mod pre_installed;
 mod refusal;
+mod required;
 mod timing;
 pub(super) mod units;
 mod why;
@@ -52,6 +53,9 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.extend(events::cases());
         cases.extend(lifecycle::cases());
         cases.extend(lists::of_runtime());
+    }
+    if machine.has_validator() {
+        cases.extend(required::cases());
     }
     if machine.has_older() {
         cases.extend(lifecycle::of_upgrade());

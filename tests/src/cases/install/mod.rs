@@ -30,7 +30,7 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     }
     // Under systemd too where it is asked for: it takes minutes.
     let asked = machine.has_systemd() && machine.filter.contains("deb");
-    if asked || machine.release() == "bookworm" {
+    if asked || matches!(machine.userland.as_str(), "bookworm" | "noble") {
         cases.push(Case::longest("install/deb", deb::case));
     }
     cases

@@ -1,6 +1,7 @@
 //! The Debian package: `dpkg --install`, an upgrade, a removal that an engine forbids, one that it
 //! does not, and a purge.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -64,9 +65,14 @@ pub(super) fn case(machine: &Machine) -> Result<()> {
         protocol::note(format_args!("{refused} refusals during an installation"));
     }
     removed(machine, &mut storm)?;
-    dpkg(&["--purge", "execblock"])?.success()?;
+    storm.unattended(|| {
+        dpkg(&["--purge", "execblock"])?.success()?;
+        nothing_is_left(&before)
+    })?;
     storm.gets_through()?;
-    nothing_is_left(&before)
+    // What `execblock run` wrote when it ended.
+    drop(fs::remove_dir_all("/run/execblock"));
+    Ok(())
 }
 
 /// What is loaded is of another build, and replaced.

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::process;
 
@@ -76,6 +77,16 @@ impl Storm {
         Ok(())
     }
 
+    /// Does that while `execblock run` stands still and what it runs goes on: it writes what it
+    /// knows when its command ends, also where it was taken away by then.
+    pub(super) fn unattended<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
+        let pid = process::pid_of(&self.child)?;
+        process::signal(pid, Signal::STOP)?;
+        let done = what();
+        process::signal(pid, Signal::CONT)?;
+        done
+    }
+
     fn said(&mut self) -> Result<String> {
         let mut said = String::new();
         let out = self.child.stdout.as_mut().context("no output")?;
@@ -88,7 +99,7 @@ impl Drop for Storm {
     fn drop(&mut self) {
         // The harness ends what is left in the cgroup of the case; this one is in another.
         if let Ok(pid) = process::pid_of(&self.child) {
-            drop(process::signal(pid, rustix::process::Signal::TERM));
+            drop(process::signal(pid, Signal::TERM));
         }
         drop(process::wait_within(&mut self.child, LIMIT));
     }

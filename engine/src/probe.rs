@@ -7,7 +7,7 @@ use rustix::system::uname;
 use serde::Serialize;
 
 use crate::{
-    canary::CanaryError,
+    canary::{CanaryError, Seen},
     cgroup::{CgroupError, Hierarchy},
     kernel::{self, Capacity, Mechanism, PIN_DIR, PinError, PinState, Pins, Programs},
     setup::{self, TryError},
@@ -117,8 +117,12 @@ fn root() -> Check {
     }
 }
 
-/// The first that has the helpers which the programs call.
-const SINCE: (u32, u32) = (5, 15);
+/// The first that takes the programs: 5.15 has all that they call, and its verifier refuses
+/// them (`access beyond struct pid`, Ubuntu's 5.15.0-204).
+const SINCE: (u32, u32) = (6, 1);
+/// The first whose tracepoints can be preempted, and pass over a program that is held up on
+/// the same processor (commit a46023d5616e).
+const PREEMPTED: (u32, u32) = (7, 0);
 
 fn linux(release: &str) -> Check {
     match older(release) {
@@ -135,14 +139,26 @@ pub fn too_old() -> Option<String> {
     older(&uname().release().to_string_lossy())
 }
 
-fn older(release: &str) -> Option<String> {
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next()?.parse::<u32>().ok();
-    let version = number().zip(number())?;
-    (version < SINCE).then(|| {
+    number().zip(number())
+}
+
+/// What is to be known of a mechanism that works.
+fn weakness(mechanism: Mechanism, release: &str) -> Option<&'static str> {
+    let preempted = version(release)? >= PREEMPTED;
+    (mechanism == Mechanism::Signal && preempted).then_some(
+        "on a busy processor one that executes beside it can get by \
+         (docs/threat-model.md): prefer another mechanism",
+    )
+}
+
+fn older(release: &str) -> Option<String> {
+    (version(release)? < SINCE).then(|| {
         format!(
-            "{release} is older than Linux {}.{}, the first with all that the programs call: \
-             storage in tasks, and the ancestor of a cgroup in every kind of program",
+            "{release} is older than Linux {}.{}, the first whose verifier takes the \
+             programs",
             SINCE.0, SINCE.1
         )
     })
@@ -321,7 +337,7 @@ fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) ->
             match Programs::load(capacity) {
                 Err(error) => (Answer::No, error.to_string()),
                 Ok(mut programs) => match setup::attach(&mut programs, hierarchy, mechanism) {
-                    Ok((_, seen)) => (Answer::Yes, format!("a denied program was {seen}")),
+                    Ok((_, seen)) => (Answer::Yes, told(mechanism, seen)),
                     Err(TryError::Kernel(error)) => (Answer::No, error.to_string()),
                     Err(TryError::Canary(error)) => (proof(&error), error.to_string()),
                 },
@@ -333,6 +349,12 @@ fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) ->
         available,
         reason,
     }
+}
+
+fn told(mechanism: Mechanism, seen: Seen) -> String {
+    let release = uname().release().to_string_lossy().into_owned();
+    let but = weakness(mechanism, &release).map_or_else(String::new, |but| format!("; {but}"));
+    format!("a denied program was {seen}{but}")
 }
 
 fn proof(error: &CanaryError) -> Answer {
@@ -390,20 +412,26 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_told_by_its_release() {
-        for release in ["5.10.0-46-cloud-amd64", "4.18.0-553.el8", "5.14.0-427.el9"] {
+        for release in [
+            "5.10.0-46-cloud-amd64",
+            "5.14.0-427.el9",
+            "5.15.0-204-generic",
+        ] {
             let said = older(release).unwrap();
             assert!(
-                said.contains(release) && said.contains("Linux 5.15"),
+                said.contains(release) && said.contains("Linux 6.1"),
                 "{said}"
             );
         }
-        for release in [
-            "5.15.0-91-generic",
-            "6.1.0-40-amd64",
-            "10.0.1",
-            "unheard-of",
-        ] {
+        for release in ["6.1.0-40-amd64", "10.0.1", "unheard-of"] {
             assert_eq!(older(release), None);
         }
+    }
+
+    #[test]
+    fn what_gets_by_a_signal_is_told_where_tracepoints_are_preempted() {
+        assert!(weakness(Mechanism::Signal, "7.0.0-44-generic").is_some());
+        assert_eq!(weakness(Mechanism::Signal, "6.18.44"), None);
+        assert_eq!(weakness(Mechanism::Lsm, "7.3.4+deb13-cloud-amd64"), None);
     }
 }

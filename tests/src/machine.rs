@@ -37,8 +37,9 @@ pub(crate) enum Kernel {
     NoLsm,
     /// 6.12 with `CONFIG_BPF_KPROBE_OVERRIDE`, the x32 ABI and no `bpf` among its LSMs.
     Override,
-    /// Those of Ubuntu 22.04, 24.04 and 26.04. Run only when they are named.
+    /// Ubuntu 22.04's, which refuses the programs. Run only when it is named.
     Ubuntu5_15,
+    /// Those of Ubuntu 24.04 and 26.04. Run only when they are named.
     Ubuntu6_8,
     Ubuntu7_0,
 }
@@ -76,12 +77,15 @@ impl Kernel {
         match mechanism {
             Mechanism::Lsm => matches!(self, Self::V6_1 | Self::V6_12 | Self::V7_3),
             Mechanism::Kprobe => self == Self::Override || self.is_ubuntus(),
-            Mechanism::FmodRet | Mechanism::Signal => self != Self::V5_10,
+            Mechanism::FmodRet | Mechanism::Signal => {
+                !matches!(self, Self::V5_10 | Self::Ubuntu5_15)
+            }
         }
     }
 
+    /// Of those that Ubuntu builds, which have all but an LSM.
     pub(crate) fn is_ubuntus(self) -> bool {
-        matches!(self, Self::Ubuntu5_15 | Self::Ubuntu6_8 | Self::Ubuntu7_0)
+        matches!(self, Self::Ubuntu6_8 | Self::Ubuntu7_0)
     }
 
     /// Where what takes its time is tried under a mechanism, once for each.

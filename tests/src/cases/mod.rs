@@ -74,8 +74,8 @@ pub(crate) fn for_machine(machine: &Machine) -> Vec<Case> {
 
 /// Also those that another machine runs for all.
 fn that_apply(machine: &Machine) -> Vec<Case> {
-    if machine.kernel == Kernel::V5_10 {
-        return old::cases();
+    if matches!(machine.kernel, Kernel::V5_10 | Kernel::Ubuntu5_15) {
+        return old::cases(machine);
     }
     if machine.userland.ends_with("-bcc") {
         return peers::cases(machine);

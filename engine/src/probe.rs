@@ -79,10 +79,11 @@ pub fn examine() -> Report {
         cgroup(hierarchy.as_ref()),
         pins(),
     ];
-    let mechanisms: Vec<MechanismReport> = Mechanism::ALL
+    let mut mechanisms: Vec<MechanismReport> = Mechanism::ALL
         .into_iter()
         .map(|one| try_one(hierarchy.as_ref(), one))
         .collect();
+    never_alone(&mut mechanisms);
     let auto = mechanisms
         .iter()
         .find(|one| one.available == Answer::Yes)
@@ -94,6 +95,25 @@ pub fn examine() -> Report {
         mechanisms,
         auto,
         next_step,
+    }
+}
+
+/// `kprobe` sees a name in user memory, which can change: nothing loads it without `signal`.
+fn never_alone(mechanisms: &mut [MechanismReport]) {
+    let is = |report: &MechanismReport, one: Mechanism| report.name == one.name();
+    let signal = mechanisms
+        .iter()
+        .find(|report| is(report, Mechanism::Signal));
+    let behind = signal.map_or(Answer::No, |signal| signal.available);
+    let mut kprobe = mechanisms
+        .iter_mut()
+        .filter(|report| is(report, Mechanism::Kprobe));
+    if let Some(kprobe) = kprobe.next()
+        && kprobe.available == Answer::Yes
+        && behind != Answer::Yes
+    {
+        kprobe.available = behind;
+        kprobe.reason = String::from("signal, which must stand behind it, does not work here");
     }
 }
 
@@ -425,6 +445,23 @@ mod tests {
         }
         for release in ["6.1.0-40-amd64", "10.0.1", "unheard-of"] {
             assert_eq!(older(release), None);
+        }
+    }
+
+    #[test]
+    fn a_kprobe_alone_is_nothing() {
+        let report = |one: Mechanism, available| MechanismReport {
+            name: one.name(),
+            available,
+            reason: String::new(),
+        };
+        for signal in [Answer::Yes, Answer::No, Answer::Unknown] {
+            let mut reports = [
+                report(Mechanism::Kprobe, Answer::Yes),
+                report(Mechanism::Signal, signal),
+            ];
+            never_alone(&mut reports);
+            assert_eq!(reports[0].available, signal);
         }
     }
 

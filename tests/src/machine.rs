@@ -75,7 +75,10 @@ impl Kernel {
     /// against this table.
     pub(crate) fn has(self, mechanism: Mechanism) -> bool {
         match mechanism {
-            Mechanism::Lsm => matches!(self, Self::V6_1 | Self::V6_12 | Self::V7_3),
+            Mechanism::Lsm => matches!(
+                self,
+                Self::V6_1 | Self::V6_12 | Self::V7_3 | Self::Ubuntu7_0
+            ),
             Mechanism::Kprobe => self == Self::Override || self.is_ubuntus(),
             Mechanism::FmodRet | Mechanism::Signal => {
                 !matches!(self, Self::V5_10 | Self::Ubuntu5_15)
@@ -83,7 +86,7 @@ impl Kernel {
         }
     }
 
-    /// Of those that Ubuntu builds, which have all but an LSM.
+    /// Of those that Ubuntu builds: they have `bpf_override_return`.
     pub(crate) fn is_ubuntus(self) -> bool {
         matches!(self, Self::Ubuntu6_8 | Self::Ubuntu7_0)
     }

@@ -67,11 +67,11 @@ fn mechanisms(machine: &Machine) -> &'static [Mechanism] {
         (Kernel::Override, "trixie") => &[Mechanism::Kprobe],
         _ if !is_asked_for(machine) => &[],
         (Kernel::NoLsm, "trixie") => &[Mechanism::FmodRet, Mechanism::Signal],
+        // Not `signal` from 7.0 on: processes/storm-parallel gets by it, as docs/threat-model.md
+        // says.
         (Kernel::V7_3, "forky") => &[Mechanism::Lsm],
         (Kernel::Ubuntu6_8, _) => &[Mechanism::FmodRet, Mechanism::Kprobe, Mechanism::Signal],
-        // Not `signal` from 7.0 on: processes/storm-parallel gets by it, as
-        // docs/threat-model.md says.
-        (Kernel::Ubuntu7_0, _) => &[Mechanism::FmodRet, Mechanism::Kprobe],
+        (Kernel::Ubuntu7_0, _) => &[Mechanism::Lsm, Mechanism::FmodRet, Mechanism::Kprobe],
         _ => &[],
     }
 }

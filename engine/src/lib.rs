@@ -40,6 +40,7 @@ pub mod probe;
 pub mod program;
 pub mod record;
 pub mod records;
+pub mod release;
 pub mod root;
 pub mod scope;
 pub mod setup;

@@ -10,6 +10,7 @@ use crate::{
     canary::{CanaryError, Seen},
     cgroup::{CgroupError, Hierarchy},
     kernel::{self, Capacity, Mechanism, PIN_DIR, PinError, PinState, Pins, Programs},
+    release,
     setup::{self, TryError},
 };
 
@@ -137,51 +138,11 @@ fn root() -> Check {
     }
 }
 
-/// The first that takes the programs: 5.15 has all that they call, and its verifier refuses
-/// them (`access beyond struct pid`, Ubuntu's 5.15.0-204).
-const SINCE: (u32, u32) = (6, 1);
-/// The first whose tracepoints can be preempted, and pass over a program that is held up on
-/// the same processor (commit a46023d5616e).
-const PREEMPTED: (u32, u32) = (7, 0);
-
 fn linux(release: &str) -> Check {
-    match older(release) {
+    match release::older(release) {
         None => check("linux", Answer::Yes, release),
         Some(reason) => check("linux", Answer::No, reason),
     }
-}
-
-/// What is to be said of the running kernel where nothing works or nothing is
-/// loaded, if it is an old one. Distributions bring back what newer ones have, so
-/// that alone is no reason to refuse.
-#[must_use]
-pub fn too_old() -> Option<String> {
-    older(&uname().release().to_string_lossy())
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let mut number = || numbers.next()?.parse::<u32>().ok();
-    number().zip(number())
-}
-
-/// What is to be known of a mechanism that works.
-fn weakness(mechanism: Mechanism, release: &str) -> Option<&'static str> {
-    let preempted = version(release)? >= PREEMPTED;
-    (mechanism == Mechanism::Signal && preempted).then_some(
-        "on a busy processor one that executes beside it can get by \
-         (docs/threat-model.md): prefer another mechanism",
-    )
-}
-
-fn older(release: &str) -> Option<String> {
-    (version(release)? < SINCE).then(|| {
-        format!(
-            "{release} is older than Linux {}.{}, the first whose verifier takes the \
-             programs",
-            SINCE.0, SINCE.1
-        )
-    })
 }
 
 fn btf() -> Check {
@@ -372,8 +333,9 @@ fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) ->
 }
 
 fn told(mechanism: Mechanism, seen: Seen) -> String {
-    let release = uname().release().to_string_lossy().into_owned();
-    let but = weakness(mechanism, &release).map_or_else(String::new, |but| format!("; {but}"));
+    let running = uname();
+    let but = release::weakness(mechanism, &running.release().to_string_lossy())
+        .map_or_else(String::new, |but| format!("; {but}"));
     format!("a denied program was {seen}{but}")
 }
 
@@ -410,7 +372,8 @@ fn next_step(
     } else if failing("linux") {
         format!(
             "boot Linux {}.{} or later (docs/kernel-policy.md)",
-            SINCE.0, SINCE.1
+            release::SINCE.0,
+            release::SINCE.1
         )
     } else if failing("btf") {
         "use a kernel with CONFIG_DEBUG_INFO_BTF=y (Linux 5.7 or later)".to_owned()
@@ -431,24 +394,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_kernel_is_told_by_its_release() {
-        for release in [
-            "5.10.0-46-cloud-amd64",
-            "5.14.0-427.el9",
-            "5.15.0-204-generic",
-        ] {
-            let said = older(release).unwrap();
-            assert!(
-                said.contains(release) && said.contains("Linux 6.1"),
-                "{said}"
-            );
-        }
-        for release in ["6.1.0-40-amd64", "10.0.1", "unheard-of"] {
-            assert_eq!(older(release), None);
-        }
-    }
-
-    #[test]
     fn a_kprobe_alone_is_nothing() {
         let report = |one: Mechanism, available| MechanismReport {
             name: one.name(),
@@ -463,12 +408,5 @@ mod tests {
             never_alone(&mut reports);
             assert_eq!(reports[0].available, signal);
         }
-    }
-
-    #[test]
-    fn what_gets_by_a_signal_is_told_where_tracepoints_are_preempted() {
-        assert!(weakness(Mechanism::Signal, "7.0.0-44-generic").is_some());
-        assert_eq!(weakness(Mechanism::Signal, "6.18.44"), None);
-        assert_eq!(weakness(Mechanism::Lsm, "7.3.4+deb13-cloud-amd64"), None);
     }
 }

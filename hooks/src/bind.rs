@@ -10,7 +10,7 @@ use execblock::{
     kernel::PinError,
     node::{Node, SpecError},
     oci::{Config, Container, OciError, State},
-    probe, scope,
+    release, scope,
 };
 
 /// Why an annotated container is refused. Fails closed, with nothing half-done.
@@ -42,7 +42,7 @@ pub enum Refusal {
 /// Why nothing is loaded, most likely.
 fn old_kernel(error: &BindError) -> String {
     let reason = match error {
-        BindError::Pin(PinError::NotLoaded(_)) => probe::too_old(),
+        BindError::Pin(PinError::NotLoaded(_)) => release::too_old(),
         _ => None,
     };
     reason.map(|old| format!("; {old}")).unwrap_or_default()

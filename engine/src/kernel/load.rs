@@ -14,6 +14,7 @@ use super::{
     maps::TAGS,
     tags,
 };
+use crate::release::is_since;
 
 /// The compiled programs of `plugin-ebpf`.
 pub(super) static OBJECT: &[u8] =
@@ -116,17 +117,6 @@ fn has_registers() -> bool {
 /// include/linux/bpf_verifier.h).
 fn lsm_sees_all() -> bool {
     is_since((6, 2))
-}
-
-/// Whether this kernel is that version or a newer one.
-fn is_since(version: (u32, u32)) -> bool {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let mut number = || numbers.next()?.parse::<u32>().ok();
-    number()
-        .zip(number())
-        .is_some_and(|running| running >= version)
 }
 
 /// How much the maps hold.

@@ -100,7 +100,7 @@ pub(crate) fn setup_failure(error: SetupError) -> Failure {
             Failure::new(FAILED, error)
         }
         SetupError::NothingWorks(_) | SetupError::Kernel(_) | SetupError::Cgroup(_) => {
-            let old = execblock::probe::too_old();
+            let old = execblock::release::too_old();
             let old = old.map(|reason| format!("\n{reason}")).unwrap_or_default();
             Failure::new(
                 KERNEL,

@@ -131,8 +131,8 @@ pub(crate) static KERNELS: &[Kernel] = &[
         source: Source::Packages(&DEBIAN_13),
         command_line: "lsm=landlock,lockdown,yama,apparmor",
     },
-    // Long-term releases of the distribution that most hosts run and that has no `bpf` among its
-    // LSMs: by name, for what a whole run costs.
+    // By name, for what a whole run costs. They have `bpf_override_return`; `bpf` is among the LSMs
+    // of 7.0 alone.
     Kernel {
         name: "ubuntu-5.15",
         source: Source::Packages(&UBUNTU_22_04),

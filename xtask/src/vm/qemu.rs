@@ -221,17 +221,21 @@ fn accelerator() -> &'static [&'static str] {
     CHOSEN.get_or_init(|| match env::var("EXECBLOCK_VM_ACCEL").as_deref() {
         Ok("kvm") => KVM,
         Ok("tcg") => TCG,
-        _ if virtualizes() && kvm_works(KVM) => KVM,
+        _ if virtualizes(&processors()) && kvm_works(KVM) => KVM,
         _ => TCG,
     })
 }
 
-/// Whether the processor does, by `vmx` or `svm`.
-fn virtualizes() -> bool {
-    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+/// Whether a processor does, by `vmx` or `svm` among its flags in /proc/cpuinfo.
+fn virtualizes(processors: &str) -> bool {
     processors
         .split_whitespace()
         .any(|word| matches!(word, "vmx" | "svm"))
+}
+
+/// Empty where it can't be read: then all is emulated.
+fn processors() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
 }
 
 /// Starts an empty machine and quits it at once.
@@ -261,6 +265,15 @@ fn kvm_works(arguments: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_processor_virtualizes_by_its_flags() {
+        assert!(virtualizes("model name\t: x\nflags\t\t: fpu vmx sse\n"));
+        assert!(virtualizes("flags\t\t: svm"));
+        assert!(!virtualizes(
+            "model name\t: vmxnet\nflags\t\t: fpu hypervisor\n"
+        ));
+    }
 
     #[test]
     fn cursor_movements_are_dropped() {

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::technique::{Described, Policy, Row, Technique};
 use self::verdict::{Said, Verdict, judge};
 use super::Case;
-use crate::execblock;
+use crate::execblock::{self, PINS};
 use crate::machine::{Kernel, Machine, Mechanism};
 use crate::process;
 use crate::protocol;
@@ -156,7 +156,7 @@ fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()>
         let mut show = process::command("bpftool");
         process::run(show.args(["prog", "show", "name", "signal_exec"]))?;
         let mut dump = process::command("bpftool");
-        process::run(dump.args(["map", "dump", "pinned", "/sys/fs/bpf/execblock/stats"]))?;
+        process::run(dump.args(["map", "dump", "pinned", &format!("{PINS}/stats")]))?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())

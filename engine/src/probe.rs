@@ -7,9 +7,9 @@ use rustix::system::uname;
 use serde::Serialize;
 
 use crate::{
-    canary::{CanaryError, Seen},
+    canary::CanaryError,
     cgroup::{CgroupError, Hierarchy},
-    kernel::{self, Capacity, Mechanism, PIN_DIR, PinError, PinState, Pins, Programs},
+    kernel::{self, Capacity, Mechanism, PIN_DIR, PinError, PinState, Pins, Programs, tracefs},
     release,
     setup::{self, TryError},
 };
@@ -77,6 +77,7 @@ pub fn examine() -> Report {
         kprobe_override(&kernel),
         lockdown(),
         bpffs(),
+        tracefs(),
         cgroup(hierarchy.as_ref()),
         pins(),
     ];
@@ -252,6 +253,23 @@ fn bpffs() -> Check {
     }
 }
 
+/// Only from Linux 7.0 on is there anything that needs it.
+fn tracefs() -> Check {
+    match tracefs::place() {
+        Some(path) => check(
+            "tracefs",
+            Answer::Yes,
+            format!("mounted at {}", path.display()),
+        ),
+        None if release::is_since(release::PREEMPTED) => check(
+            "tracefs",
+            Answer::No,
+            "not mounted; execblock load mounts it, for the second look of signal",
+        ),
+        None => check("tracefs", Answer::No, "not mounted, and not needed here"),
+    }
+}
+
 fn cgroup(hierarchy: Result<&Hierarchy, &CgroupError>) -> Check {
     match hierarchy {
         Ok(hierarchy) => {
@@ -318,7 +336,7 @@ fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) ->
             match Programs::load(capacity) {
                 Err(error) => (Answer::No, error.to_string()),
                 Ok(mut programs) => match setup::attach(&mut programs, hierarchy, mechanism) {
-                    Ok((_, seen)) => (Answer::Yes, told(mechanism, seen)),
+                    Ok((_, seen)) => (Answer::Yes, format!("a denied program was {seen}")),
                     Err(TryError::Kernel(error)) => (Answer::No, error.to_string()),
                     Err(TryError::Canary(error)) => (proof(&error), error.to_string()),
                 },
@@ -330,13 +348,6 @@ fn try_one(hierarchy: Result<&Hierarchy, &CgroupError>, mechanism: Mechanism) ->
         available,
         reason,
     }
-}
-
-fn told(mechanism: Mechanism, seen: Seen) -> String {
-    let running = uname();
-    let but = release::weakness(mechanism, &running.release().to_string_lossy())
-        .map_or_else(String::new, |but| format!("; {but}"));
-    format!("a denied program was {seen}{but}")
 }
 
 fn proof(error: &CanaryError) -> Answer {

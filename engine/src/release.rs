@@ -3,14 +3,12 @@
 
 use rustix::system::uname;
 
-use crate::kernel::Mechanism;
-
 /// The first that takes the programs: 5.15 has all that they call, and its verifier refuses
 /// them (`access beyond struct pid`, Ubuntu's 5.15.0-204).
 pub(crate) const SINCE: (u32, u32) = (6, 1);
 /// The first whose tracepoints can be preempted, and pass over a program that is held up on
 /// the same processor (commit a46023d5616e).
-const PREEMPTED: (u32, u32) = (7, 0);
+pub(crate) const PREEMPTED: (u32, u32) = (7, 0);
 
 /// What is to be said of the running kernel where nothing works or nothing is loaded, if it is an
 /// old one.
@@ -31,15 +29,6 @@ pub(crate) fn older(release: &str) -> Option<String> {
             SINCE.0, SINCE.1
         )
     })
-}
-
-/// What is to be known of a mechanism that works.
-pub(crate) fn weakness(mechanism: Mechanism, release: &str) -> Option<&'static str> {
-    let preempted = version(release)? >= PREEMPTED;
-    (mechanism == Mechanism::Signal && preempted).then_some(
-        "on a busy processor one that executes beside it can get by \
-         (docs/threat-model.md): prefer another mechanism",
-    )
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -68,12 +57,5 @@ mod tests {
         for release in ["6.1.0-40-amd64", "10.0.1", "unheard-of"] {
             assert_eq!(older(release), None);
         }
-    }
-
-    #[test]
-    fn what_gets_by_a_signal_is_told_where_tracepoints_are_preempted() {
-        assert!(weakness(Mechanism::Signal, "7.0.0-44-generic").is_some());
-        assert_eq!(weakness(Mechanism::Signal, "6.18.44"), None);
-        assert_eq!(weakness(Mechanism::Lsm, "7.3.4+deb13-cloud-amd64"), None);
     }
 }

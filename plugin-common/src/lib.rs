@@ -226,5 +226,5 @@ const _LAYOUT: () = {
     assert!(size_of::<Event>() == 2 * 8 + 16 * 4 + strings);
     assert!(size_of::<Flow>() == 4 * 8);
     assert!(size_of::<Tag>() == 2 * 8);
-    assert!(size_of::<Told>() == 8 + 6 * 4);
+    assert!(size_of::<Told>() == 8 + 6 * 4 + 8 + 2 * 4);
 };

@@ -34,4 +34,11 @@ pub struct Told {
     pub audited: [u32; 2],
     /// Hash of what is behind the last slash of the first.
     pub last_part: u32,
+    /// When an image was last told of, as `at`.
+    pub image_at: u64,
+    /// Which exec of the process had put it in place: the lower half of
+    /// `task_struct.self_exec_id`. Where an image has one look, 0.
+    pub image: u32,
+    /// Zero.
+    pub reserved: u32,
 }

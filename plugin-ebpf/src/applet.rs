@@ -107,6 +107,27 @@ pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
     UNREADABLE_ARGUMENTS
 }
 
+/// How many arguments there are between two addresses, of those that [`find`] looks at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count(arguments: u64, end: u64) -> u64 {
+    let mut argument = arguments;
+    let mut index = 0;
+    while index < ARGUMENTS {
+        if argument >= end {
+            return u64::from(index);
+        }
+        let base = lookup::base(argument, USER);
+        if base == UNREADABLE_STRING {
+            // It is for `find` to say so.
+            return u64::from(ARGUMENTS);
+        }
+        argument += lookup::end(base);
+        index += 1;
+    }
+    u64::from(ARGUMENTS)
+}
+
 /// What a program is, by its name.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -1,41 +1,16 @@
-//! From a hook's arguments to its verdict: container, findings, decision,
-//! report. Decided first, reported after.
+//! From a hook's arguments to its verdict: the container, and the program as that hook
+//! has it. Decided first, reported after.
 
-use plugin_common::{
-    Container, DRIFT_OFF, Findings, KIND_ALLOW_DIR, KIND_ALLOW_NAME, KIND_ALLOW_PATH,
-    KIND_ALLOW_PREFIX, KIND_ALLOW_SUFFIX, KIND_DIR, KIND_NAME, KIND_PATH, KIND_PREFIX,
-    KIND_REQUESTED, KIND_SUFFIX, KINDS_ALLOW, MECHANISM_FMOD_RET, MECHANISM_KPROBE, MECHANISM_LSM,
-    MECHANISM_SIGNAL, RULE_UNREADABLE, Source, Verdict, decide,
-};
+use plugin_common::{DRIFT_OFF, MECHANISM_KPROBE, MECHANISM_SIGNAL, Source};
 
 use crate::{
-    applet::{self, UNREADABLE_ARGUMENTS},
-    container::{self, Found},
-    drift,
-    field::{self, Bprm, File, Mapping, Origin, Place, Task},
-    lookup::{self, ALLOW, ANY_LENGTH, UNREADABLE, UNREADABLE_STRING, USER},
-    offsets::{LSM_SEES_ALL, constant},
-    report::{self, AUDITED, Asked, BEHIND, Name, Report},
-    walk,
+    applet,
+    case::{Case, Conclusion, Image},
+    container,
+    field::{Bprm, File, Mapping, Place, Record, Task},
+    lookup::USER,
+    report::{self, Asked},
 };
-
-/// Kinds that compare a name.
-const NAMES: u32 = 1 << KIND_NAME | 1 << KIND_PREFIX | 1 << KIND_SUFFIX;
-/// The same of an allow-list.
-const ALLOWED_NAMES: u32 = 1 << KIND_ALLOW_NAME | 1 << KIND_ALLOW_PREFIX | 1 << KIND_ALLOW_SUFFIX;
-/// Kinds that walk from the file to the root.
-const PLACES: u32 = 1 << KIND_PATH | 1 << KIND_DIR;
-/// The same of an allow-list.
-const ALLOWED_PLACES: u32 = 1 << KIND_ALLOW_PATH | 1 << KIND_ALLOW_DIR;
-
-/// One program that is about to run, before it is decided on.
-struct Case<'a> {
-    found: &'a Found,
-    policy: u64,
-    kinds: u64,
-    findings: Findings,
-    name: Name,
-}
 
 /// Behind the kernel's own lookup, at one level of interpreters: its name and
 /// its file.
@@ -59,38 +34,81 @@ pub fn level(bprm: &Bprm, mechanism: u32) -> bool {
             argument: report::called_as(),
         },
     )
+    .refused
 }
 
 /// When the new image is in place, and only the last level is left: the name
 /// given to exec, the name of the last interpreter, its file, its arguments.
 #[inline(always)]
-pub fn image(bprm: &Bprm) -> bool {
+pub fn image(bprm: &Bprm) -> Conclusion {
+    in_place(|| {
+        Some(Image {
+            requested: bprm.filename(),
+            interp: bprm.interp(),
+            file: bprm.file(),
+            arguments: Task::current().arguments(),
+            argc: bprm.argc(),
+        })
+    })
+}
+
+/// The same where only the process is at hand: of a script the interpreter's name is not,
+/// but it is the first argument.
+#[inline(always)]
+pub fn image_of_task(record: &Record) -> Conclusion {
+    in_place(|| {
+        let task = Task::current();
+        let arguments = task.arguments();
+        Some(Image {
+            requested: record.filename(),
+            interp: record.filename(),
+            file: task.image()?,
+            arguments,
+            argc: applet::count(arguments?, task.arguments_end()) as u32,
+        })
+    })
+}
+
+#[inline(always)]
+fn in_place(image: impl FnOnce() -> Option<Image>) -> Conclusion {
     let Some(found) = container::tagged(MECHANISM_SIGNAL) else {
-        return false;
+        return Conclusion::ALLOWED;
+    };
+    report::count(|stats| &mut stats.checked);
+    let Some(image) = image() else {
+        // Fails open.
+        report::count(|stats| &mut stats.unreadable);
+        return Conclusion::ALLOWED;
+    };
+    let mut case = Case::new(&found);
+    if !case.asked(image.requested, 0)
+        && !(image.interp != image.requested && case.asked(image.interp, 0))
+        && !case.file(&image.file)
+        && !case.applet(&image)
+    {
+        case.lists(&image.file);
+    }
+    case.killed(&image)
+}
+
+/// Behind [`level`], which saw all but the arguments: these are where the kernel has
+/// put them together, at the top of the new memory.
+#[inline(always)]
+pub fn called(bprm: &Bprm) -> Conclusion {
+    let Some(found) = container::tagged(MECHANISM_SIGNAL) else {
+        return Conclusion::ALLOWED;
     };
     report::count(|stats| &mut stats.checked);
     let mut case = Case::new(&found);
-    let file = bprm.file();
-    let interp = bprm.interp();
-    if constant(&LSM_SEES_ALL) != 0 && container::mechanism() == MECHANISM_LSM {
-        // Each level was looked at, and here are the arguments.
-        case.applet(bprm, &file);
-    } else if !case.asked(bprm.filename(), 0)
-        && !(interp != bprm.filename() && case.asked(interp, 0))
-        && !case.file(&file)
-        && !case.applet(bprm, &file)
-    {
-        case.lists(&file);
-    }
-    case.conclude(
-        MECHANISM_SIGNAL,
-        Asked {
-            requested: bprm.filename(),
-            user: false,
-            resolved: file.name().0,
-            argument: of_image(),
-        },
-    )
+    let image = Image {
+        requested: bprm.filename(),
+        interp: 0,
+        file: bprm.file(),
+        arguments: Some(bprm.arguments()),
+        argc: bprm.argc(),
+    };
+    case.applet(&image);
+    case.killed(&image)
 }
 
 /// At the syscall: the address of a name in user memory.
@@ -111,6 +129,7 @@ pub fn syscall(address: u64) -> bool {
             argument: report::called_as(),
         },
     )
+    .refused
 }
 
 /// Address of the first argument of the image that is in place.
@@ -148,6 +167,7 @@ pub fn mapped(file: &File, mechanism: u32) -> bool {
             argument: of_image(),
         },
     )
+    .refused
 }
 
 /// A mapping that is about to become executable.
@@ -175,314 +195,5 @@ pub fn protected(mapping: &Mapping, mechanism: u32) -> bool {
             argument: of_image(),
         },
     )
-}
-
-impl<'a> Case<'a> {
-    #[inline(always)]
-    fn new(found: &'a Found) -> Self {
-        Self {
-            found,
-            policy: u64::from(found.container.policy),
-            kinds: u64::from(found.container.kinds),
-            findings: Findings {
-                denied: 0,
-                source: 0,
-                unlisted: 0,
-                drifted: 0,
-            },
-            name: Name {
-                address: 0,
-                user: false,
-                source: Source::Requested,
-            },
-        }
-    }
-
-    #[inline(always)]
-    fn has(&self, kinds: u32) -> bool {
-        self.kinds & u64::from(kinds) != 0
-    }
-
-    /// Takes an answer of a deny list; whether it denies. What could not be read
-    /// counts as not found, which fails open, and is counted.
-    #[inline(always)]
-    fn denies(&mut self, rule: u64, name: Name) -> bool {
-        if rule == UNREADABLE {
-            report::count(|stats| &mut stats.unreadable);
-            return false;
-        }
-        self.findings.denied = rule as u32;
-        if rule != 0 {
-            self.name = name;
-        }
-        rule != 0
-    }
-
-    /// Whether a name that was requested is denied.
-    #[inline(always)]
-    fn asked(&mut self, address: u64, how: u64) -> bool {
-        let name = Name {
-            address,
-            user: how & USER != 0,
-            source: Source::Requested,
-        };
-        if self.has(NAMES) {
-            let rule = self.last_rule(address, how);
-            if self.denies(rule, name) {
-                return true;
-            }
-        }
-        if self.has(1 << KIND_REQUESTED) {
-            let rule = lookup::requested_rule(self.policy, address, how);
-            return self.denies(rule, name);
-        }
-        false
-    }
-
-    /// The rule for the last component of a string.
-    #[inline(always)]
-    fn last_rule(&self, address: u64, how: u64) -> u64 {
-        let base = lookup::base(address, how);
-        if base == UNREADABLE_STRING {
-            return UNREADABLE;
-        }
-        let last = address + lookup::last(base);
-        lookup::name_rule(self.policy, self.kinds, last, how | ANY_LENGTH)
-    }
-
-    /// Whether the file is denied by its name or its path. Sets the name.
-    #[inline(always)]
-    fn file(&mut self, file: &File) -> bool {
-        let (address, len) = file.name();
-        if self.file_name(address, len) {
-            return true;
-        }
-        self.has(PLACES) && self.file_place(file.place())
-    }
-
-    /// As [`Self::file`], by address.
-    #[inline(always)]
-    fn place_by_name(&mut self, place: &Option<Place>) -> bool {
-        match place.as_ref().and_then(Place::named) {
-            Some((address, len)) if self.file_name(address, len) => return true,
-            Some(_) => {}
-            None => report::count(|stats| &mut stats.unreadable),
-        }
-        self.has(PLACES)
-            && self.file_place(place.as_ref().map(|place| Place {
-                dentry: place.dentry,
-                vfsmount: place.vfsmount,
-            }))
-    }
-
-    #[inline(always)]
-    fn file_name(&mut self, address: u64, len: u32) -> bool {
-        self.name = Name {
-            address,
-            user: false,
-            source: Source::Resolved,
-        };
-        if !self.has(NAMES) {
-            return false;
-        }
-        let rule = lookup::name_rule(self.policy, self.kinds, address, u64::from(len) << 32);
-        self.denies(rule, self.name)
-    }
-
-    #[inline(always)]
-    fn file_place(&mut self, place: Option<Place>) -> bool {
-        let Some(place) = place else {
-            report::count(|stats| &mut stats.unreadable);
-            return false;
-        };
-        if self.has(1 << KIND_PATH) {
-            let rule = walk::path_rule(
-                lookup::of(self.policy, KIND_PATH),
-                place.dentry,
-                place.vfsmount,
-            );
-            if self.denies(rule, self.name) {
-                return true;
-            }
-        }
-        if self.has(1 << KIND_DIR) {
-            let rule = walk::dir_rule(
-                lookup::of(self.policy, KIND_DIR),
-                place.dentry,
-                place.vfsmount,
-            );
-            return self.denies(rule, self.name);
-        }
-        false
-    }
-
-    /// Whether an argument names a denied program: as `BusyBox` and the dynamic
-    /// loader take it from there.
-    #[inline(always)]
-    fn applet(&mut self, bprm: &Bprm, file: &File) -> bool {
-        if !self.has(NAMES | 1 << KIND_REQUESTED) {
-            return false;
-        }
-        let Some(arguments) = Task::current().arguments().and_then(without_dash) else {
-            report::count(|stats| &mut stats.unreadable);
-            return false;
-        };
-        let (name, _) = file.name();
-        // Where mappings are looked at, the loader's own are refused one by one.
-        let loader = match container::mechanism() {
-            MECHANISM_LSM | MECHANISM_FMOD_RET => 0,
-            _ => applet::LOADER,
-        };
-        let asked = applet::find(name, arguments, u64::from(bprm.argc()) | loader);
-        if asked == UNREADABLE_ARGUMENTS {
-            // Closed: nobody calls a multi-call binary like this but to get by.
-            self.findings.denied = RULE_UNREADABLE;
-            self.name.source = Source::Applet;
-            return true;
-        }
-        let first = Name {
-            address: arguments,
-            user: true,
-            source: Source::Applet,
-        };
-        let rule = self.last_rule(arguments, USER);
-        if bprm.argc() != 0 && self.denies(rule, first) {
-            return true;
-        }
-        if asked == 0 {
-            return false;
-        }
-        self.asked(asked, USER)
-    }
-
-    /// Asks allow-list and drift.
-    #[inline(always)]
-    fn lists(&mut self, file: &File) {
-        let Container { kinds, drift, .. } = *self.found.container;
-        let listing = kinds & KINDS_ALLOW != 0;
-        if !listing && drift == DRIFT_OFF {
-            return;
-        }
-        let origin = file.origin();
-        if drift::is_runtimes_own(self.found, &origin) {
-            return;
-        }
-        let by_place = self.listed_place(file.place());
-        if listing && !by_place {
-            let (address, len) = file.name();
-            self.findings.unlisted = u32::from(!self.listed_name(address, len));
-        }
-        if drift != DRIFT_OFF {
-            self.findings.drifted = u32::from(drift::drifted(self.found, &origin, by_place));
-        }
-    }
-
-    /// Asks drift about a mapping.
-    #[inline(always)]
-    fn mapping(&mut self, origin: &Option<Origin>, place: Option<Place>) {
-        if drift::is_runtimes_mapping(self.found, origin) {
-            return;
-        }
-        let listed = self.listed_place(place);
-        self.findings.drifted = u32::from(drift::drifted(self.found, origin, listed));
-    }
-
-    /// Whether the allow-list has the file by its name. What can't be read is
-    /// not in it, which fails closed, and is counted.
-    #[inline(always)]
-    fn listed_name(&self, address: u64, len: u32) -> bool {
-        if !self.has(ALLOWED_NAMES) {
-            return false;
-        }
-        is_rule(lookup::name_rule(
-            self.policy,
-            self.kinds,
-            address,
-            u64::from(len) << 32 | ALLOW,
-        ))
-    }
-
-    /// The same by its path or by a directory above it.
-    #[inline(always)]
-    fn listed_place(&self, place: Option<Place>) -> bool {
-        if !self.has(ALLOWED_PLACES) {
-            return false;
-        }
-        let Some(place) = place else {
-            report::count(|stats| &mut stats.unreadable);
-            return false;
-        };
-        let (dentry, vfsmount) = (place.dentry, place.vfsmount);
-        let path = self.has(1 << KIND_ALLOW_PATH)
-            && is_rule(walk::path_rule(
-                lookup::of(self.policy, KIND_ALLOW_PATH),
-                dentry,
-                vfsmount,
-            ));
-        path || self.has(1 << KIND_ALLOW_DIR)
-            && is_rule(walk::dir_rule(
-                lookup::of(self.policy, KIND_ALLOW_DIR),
-                dentry,
-                vfsmount,
-            ))
-    }
-
-    /// Decides and reports; whether the program is refused.
-    #[inline(always)]
-    fn conclude(self, mechanism: u32, asked: Asked) -> bool {
-        let (rule, refused) = match decide(self.found.container, self.findings) {
-            Verdict::Allow => return false,
-            Verdict::Deny(rule) => (rule, true),
-            Verdict::Audit(rule) => (rule, false),
-        };
-        let how = if asked.user { USER } else { 0 }
-            | if refused { 0 } else { AUDITED }
-            | if mechanism == MECHANISM_SIGNAL {
-                BEHIND
-            } else {
-                0
-            };
-        let told = report::is_told(u64::from(rule), asked.requested, how) != 0;
-        // Each attempt counts; but an audited program is one, whoever else sees it.
-        if refused && mechanism != MECHANISM_SIGNAL {
-            report::count(|stats| &mut stats.denied);
-        } else if !refused && !told {
-            report::count(|stats| &mut stats.audited);
-        }
-        if told {
-            return refused;
-        }
-        report::hit(self.found.cgroup, u64::from(rule));
-        report::event(&Report {
-            cgroup: self.found.cgroup,
-            policy: self.found.container.policy,
-            rule,
-            mechanism,
-            refused,
-            outside: self.found.outside,
-            name: self.name,
-            asked,
-        });
-        refused
-    }
-}
-
-/// A login shell's dash in front of the first argument, which `BusyBox` drops.
-#[inline(always)]
-fn without_dash(arguments: u64) -> Option<u64> {
-    Some(if field::user_byte(arguments)? == b'-' {
-        arguments + 1
-    } else {
-        arguments
-    })
-}
-
-/// Whether an answer of an allow-list is a rule.
-#[inline(always)]
-fn is_rule(answer: u64) -> bool {
-    if answer == UNREADABLE || answer == u64::from(RULE_UNREADABLE) {
-        report::count(|stats| &mut stats.unreadable);
-        return false;
-    }
-    answer != 0
+    .refused
 }

@@ -8,16 +8,21 @@
 //! | `kprobe_execve`, `kprobe_execveat` | kprobe on the 64-bit and x32 syscalls | EPERM |
 //! | `kprobe_execve32`, `kprobe_execveat32` | kprobe on the ia32 syscalls | EPERM |
 //! | `signal_exec` | BTF tracepoint `sched_process_exec` | SIGKILL before its first instruction |
+//! | `signal_again` | tracepoint `sched:sched_process_exec` of perf | the same, where that was passed over |
+//! | `lsm_image` | LSM `bprm_committed_creds` | the same, for what only the arguments tell |
 //!
 //! | program | hook | what it is for |
 //! |---|---|---|
 //! | `lsm_mmap`, `lsm_mprotect` | LSM `mmap_file`, `file_mprotect` | a file that the dynamic loader makes executable: EPERM |
 //! | `fmod_ret_mmap`, `fmod_ret_mprotect` | fmod_ret on `security_mmap_file`, `security_file_mprotect` | the same |
 //! | `fork` | BTF tracepoint `task_newtask` | a new process carries its parent's tag |
+//! | `lsm_fork` | LSM `task_alloc` | the same |
 //! | `carried` | iterator over tasks | reading its pin tells which cgroups they carry |
 //!
 //! None of them sleeps: a sleepable program could be held up on one CPU while
-//! the denied exec passes on it, on kernels with a recursion guard.
+//! the denied exec passes on it, where the kernel has a recursion guard. It has none
+//! for LSM programs since Linux 6.2, so that `lsm` has no others from there on. Others
+//! can be held up too: fmod_ret always, BTF tracepoints since Linux 7.0.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -27,6 +32,7 @@
 )]
 
 mod applet;
+mod case;
 mod check;
 mod container;
 mod drift;
@@ -42,12 +48,15 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{generated::bpf_override_return, generated::bpf_send_signal},
-    macros::{btf_tracepoint, kprobe, lsm},
-    programs::{BtfTracePointContext, FEntryContext, LsmContext, ProbeContext},
+    macros::{btf_tracepoint, kprobe, lsm, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, LsmContext, ProbeContext, TracePointContext},
 };
 use plugin_common::{MECHANISM_FMOD_RET, MECHANISM_LSM};
 
-use crate::field::{Bprm, File, Mapping, Output, Task};
+use crate::{
+    case::Conclusion,
+    field::{Bprm, File, Mapping, Output, Record, Task},
+};
 
 const SIGKILL: u32 = 9;
 
@@ -173,6 +182,17 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// As [`fork`]. What a new process that comes to nothing has is freed with it
+/// (`free_task` in kernel/fork.c).
+#[lsm(hook = "task_alloc")]
+pub fn lsm_fork(ctx: LsmContext) -> i32 {
+    let so_far: i32 = ctx.arg(2);
+    if so_far == 0 {
+        container::inherit(&Task::new(ctx.arg(0)));
+    }
+    so_far
+}
+
 /// Whoever reads its pin gets the cgroup id of each task's tag, eight bytes each: of
 /// those alone that are alive and in the reader's pid namespace (Linux 5.8). There is no
 /// macro for iterators.
@@ -192,16 +212,42 @@ pub extern "C" fn carried(ctx: *mut c_void) -> i32 {
 /// is in place and nothing of it has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn signal_exec(ctx: BtfTracePointContext) -> i32 {
-    if check::image(&Bprm::new(ctx.arg(2))) {
-        // SAFETY: the helper takes a number and touches no memory of ours.
-        if unsafe { bpf_send_signal(SIGKILL) } == 0 {
-            report::count(|stats| &mut stats.killed);
-        } else {
-            // Fails open: nothing else can be done here. Counted.
-            report::count(|stats| &mut stats.kill_failed);
-        }
-    }
+    kill(check::image(&Bprm::new(ctx.arg(2))));
     0
+}
+
+/// The same place in the kernel as [`signal_exec`]. On Linux 7.0 and newer the kernel
+/// passes over that for an exec that comes while it is held up on the CPU; this one can't
+/// be held up, as perf does not let its tracepoints be preempted (`perf_trace_…` in
+/// include/trace/perf.h).
+#[tracepoint]
+pub fn signal_again(ctx: TracePointContext) -> u32 {
+    kill(check::image_of_task(&Record::new(ctx.as_ptr())));
+    0
+}
+
+/// Behind [`lsm_exec`]: runs once, for the last file of a chain of interpreters, when
+/// the new memory is in place with the arguments in it, and it is too late for a refusal.
+#[lsm(hook = "bprm_committed_creds")]
+pub fn lsm_image(ctx: LsmContext) -> i32 {
+    kill(check::called(&Bprm::new(ctx.arg(0))));
+    0
+}
+
+#[inline(always)]
+fn kill(conclusion: Conclusion) {
+    if !conclusion.refused {
+        return;
+    }
+    // SAFETY: the helper takes a number and touches no memory of ours.
+    if unsafe { bpf_send_signal(SIGKILL) } == 0 {
+        if !conclusion.again {
+            report::count(|stats| &mut stats.killed);
+        }
+    } else {
+        // Fails open: nothing else can be done here. Counted.
+        report::count(|stats| &mut stats.kill_failed);
+    }
 }
 
 /// `execve(filename, …)` of the 64-bit and x32 ABIs.

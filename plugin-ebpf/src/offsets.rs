@@ -24,6 +24,8 @@ constants! {
     BPRM_FILE = 0;
     /// `linux_binprm.argc`
     BPRM_ARGC = 0;
+    /// `linux_binprm.p`
+    BPRM_P = 0;
     /// `file.f_path.dentry`
     FILE_DENTRY = 0;
     /// `file.f_path.mnt`
@@ -83,6 +85,8 @@ constants! {
     TASK_EXEC_WORD = 0;
     /// That bit.
     TASK_EXEC_BIT = 0;
+    /// `task_struct.self_exec_id` (Linux 5.7), or 0 where one program looks at an image.
+    TASK_EXEC_ID = 0;
     /// `task_struct.personality`
     TASK_PERSONALITY = 0;
     /// `task_struct.exit_state`
@@ -91,6 +95,8 @@ constants! {
     ITER_FILE = 0;
     /// `mm_struct.arg_start`
     MM_ARG_START = 0;
+    /// `mm_struct.arg_end`
+    MM_ARG_END = 0;
     /// `mm_struct.exe_file`
     MM_EXE_FILE = 0;
     /// `nsproxy.mnt_ns`
@@ -108,9 +114,6 @@ constants! {
     /// 1 where the kernel has `bpf_task_pt_regs` (Linux 5.15) and its registers are
     /// x86-64's.
     HAS_REGISTERS = 0;
-    /// 1 where the kernel runs an LSM program for each exec, also for one that comes while
-    /// the program is held up on that CPU.
-    LSM_SEES_ALL = 0;
     /// `pid_namespace.ns.inum`
     PID_NS_INUM = 0;
     /// `css_set.dfl_cgrp`

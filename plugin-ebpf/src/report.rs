@@ -21,6 +21,7 @@ use crate::{
     field::{self, Task},
     lookup::USER,
     maps::{EVENTS, FLOWS, HITS, STATS, TOLD},
+    offsets::{TASK_EXEC_ID, constant},
 };
 
 /// Adds one to a counter. Atomic, since the programs are preemptible.
@@ -140,6 +141,9 @@ pub const AUDITED: u64 = 2;
 /// [`is_told`]: asked where another hook may have seen the same exec.
 pub const BEHIND: u64 = 4;
 
+/// The answer of [`is_told`] where another program looked at the same image, and told.
+pub const ANOTHER_LOOK: u64 = 2;
+
 /// Whether this denial of the current process was told already: by a hook before
 /// this one, or when its shell tried the program under another name of its PATH.
 /// Those who try the same name again are told again.
@@ -158,6 +162,9 @@ pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
             last: 0,
             audited: [0; 2],
             last_part: 0,
+            image_at: 0,
+            image: 0,
+            reserved: 0,
         };
         // Nobody else makes it: the thread is this one.
         let _made = TOLD.insert(&thread, &new, 0);
@@ -168,6 +175,15 @@ pub extern "C" fn is_told(rule: u64, requested: u64, how: u64) -> u64 {
     // SAFETY: the map's value is a valid Told, and only its own thread's.
     let told = unsafe { &mut *told };
     let now = now();
+    if how & BEHIND != 0 && constant(&TASK_EXEC_ID) != 0 {
+        let image = Task::current().exec_id();
+        // Threads' ids come again, but not so soon.
+        if told.image == image && now.saturating_sub(told.image_at) < DENIAL_WINDOW {
+            return ANOTHER_LOOK;
+        }
+        told.image = image;
+        told.image_at = now;
+    }
     let lately = now.saturating_sub(told.at) < DENIAL_WINDOW;
     if how & AUDITED != 0 {
         let known = told.audited[0] == rule || told.audited[1] == rule;

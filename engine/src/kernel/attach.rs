@@ -8,14 +8,15 @@ use std::{
 };
 
 use aya::programs::{
-    BtfTracePoint, Iter, KProbe, Lsm, Program, ProgramError, ProgramInfo, iter::IterLink,
-    links::FdLink,
+    BtfTracePoint, Iter, KProbe, Lsm, Program, ProgramError, ProgramInfo, TracePoint,
+    iter::IterLink, links::FdLink,
 };
 
 use super::{
     KernelError, Mechanism, PinError, Programs, fmod_ret, pin,
     tags::{self, CARRIED},
 };
+use crate::release::{PREEMPTED, is_since};
 
 /// The programs of one mechanism, attached. Dropping it detaches them, unless
 /// they were pinned.
@@ -82,6 +83,10 @@ const LSM_HOOKS: [(&str, &str); 3] = [
     ("lsm_mprotect", "file_mprotect"),
 ];
 
+/// Those that stand behind them.
+const LSM_IMAGE: (&str, &str) = ("lsm_image", "bprm_committed_creds");
+const LSM_FORK: (&str, &str) = ("lsm_fork", "task_alloc");
+
 const FMOD_RET_EXEC: &str = "fmod_ret_exec";
 
 /// Programs and the kernel functions around the same hooks.
@@ -110,18 +115,22 @@ impl Programs {
     }
 
     fn lsm(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
-        let mut links = Vec::new();
-        for (name, hook) in LSM_HOOKS {
-            let Self { ebpf, btf, .. } = self;
-            let failed = |error| refused(name, error);
-            let program: &mut Lsm = program(ebpf, name)?;
-            program.load(hook, btf).map_err(failed)?;
-            verified(name, program.info());
-            let id = program.attach().map_err(failed)?;
-            let link = program.take_link(id).map_err(failed)?;
-            links.push((name.to_owned(), Link::Aya(link.into())));
-        }
-        Ok(links)
+        let hooks = LSM_HOOKS.into_iter();
+        hooks.map(|hook| self.lsm_hook(hook)).collect()
+    }
+
+    fn lsm_hook(
+        &mut self,
+        (name, hook): (&'static str, &str),
+    ) -> Result<(String, Link), KernelError> {
+        let Self { ebpf, btf, .. } = self;
+        let failed = |error| refused(name, error);
+        let program: &mut Lsm = program(ebpf, name)?;
+        program.load(hook, btf).map_err(failed)?;
+        verified(name, program.info());
+        let id = program.attach().map_err(failed)?;
+        let link = program.take_link(id).map_err(failed)?;
+        Ok((name.to_owned(), Link::Aya(link.into())))
     }
 
     fn fmod_ret(&self) -> Result<Vec<(String, Link)>, KernelError> {
@@ -136,7 +145,45 @@ impl Programs {
     }
 
     fn signal(&mut self) -> Result<Vec<(String, Link)>, KernelError> {
-        Ok(vec![self.tracepoint("signal_exec", "sched_process_exec")?])
+        let mut links = vec![self.tracepoint("signal_exec", "sched_process_exec")?];
+        if is_since(PREEMPTED) {
+            match self.signal_again() {
+                Ok(link) => links.push(link),
+                // Fails open, for an exec beside a program that is held up.
+                Err(error) => log::warn!("signal has no second look: {error}"),
+            }
+        }
+        Ok(links)
+    }
+
+    fn signal_again(&mut self) -> Result<(String, Link), KernelError> {
+        const NAME: &str = "signal_again";
+        let failed = |error| refused(NAME, error);
+        let program: &mut TracePoint = program(&mut self.ebpf, NAME)?;
+        program.load().map_err(failed)?;
+        verified(NAME, program.info());
+        let id = program.attach("sched", "sched_process_exec");
+        let link = program.take_link(id.map_err(failed)?).map_err(failed)?;
+        let link = FdLink::try_from(link).map_err(|error| KernelError::Program {
+            program: NAME,
+            source: Box::new(error),
+        })?;
+        Ok((NAME.to_owned(), Link::Aya(link)))
+    }
+
+    /// What kills behind a mechanism, for what that one can't see.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn attach_behind(&mut self, mechanism: Mechanism) -> Result<Attached, KernelError> {
+        let links = if mechanism == Mechanism::Lsm && lsm_sees_all() {
+            vec![self.lsm_hook(LSM_IMAGE)?]
+        } else {
+            self.signal()?
+        };
+        let mechanism = Mechanism::Signal;
+        Ok(Attached { mechanism, links })
     }
 
     /// What goes with every mechanism: processes carry their tag to their
@@ -145,8 +192,12 @@ impl Programs {
     /// # Errors
     ///
     /// The kernel's answer.
-    pub fn attach_fork(&mut self) -> Result<(String, Link), KernelError> {
-        self.tracepoint("fork", "task_newtask")
+    pub fn attach_fork(&mut self, mechanism: Mechanism) -> Result<(String, Link), KernelError> {
+        if mechanism == Mechanism::Lsm && lsm_sees_all() {
+            self.lsm_hook(LSM_FORK)
+        } else {
+            self.tracepoint("fork", "task_newtask")
+        }
     }
 
     /// What tells which cgroups are carried, by the name of the file that it is to be
@@ -255,6 +306,13 @@ impl Programs {
         }
         Ok(links)
     }
+}
+
+/// Whether no exec passes by an LSM program that is held up on its CPU: Linux 6.2 lost
+/// that guard, and some of 6.1, of which it is not known (`bpf_prog_check_recur` in
+/// include/linux/bpf_verifier.h).
+fn lsm_sees_all() -> bool {
+    is_since((6, 2))
 }
 
 /// What the verifier had to do, of which it has a million.

@@ -14,7 +14,7 @@ use super::{
     maps::TAGS,
     tags,
 };
-use crate::release::is_since;
+use crate::release::{PREEMPTED, is_since};
 
 /// The compiled programs of `plugin-ebpf`.
 pub(super) static OBJECT: &[u8] =
@@ -22,11 +22,12 @@ pub(super) static OBJECT: &[u8] =
 
 /// Constants of the object (`plugin-ebpf/src/offsets.rs`) and the fields whose
 /// offsets they hold.
-pub(super) const OFFSETS: [(&str, &str, &str); 44] = [
+pub(super) const OFFSETS: [(&str, &str, &str); 46] = [
     ("BPRM_FILENAME", "linux_binprm", "filename"),
     ("BPRM_INTERP", "linux_binprm", "interp"),
     ("BPRM_FILE", "linux_binprm", "file"),
     ("BPRM_ARGC", "linux_binprm", "argc"),
+    ("BPRM_P", "linux_binprm", "p"),
     ("FILE_DENTRY", "file", "f_path.dentry"),
     ("FILE_MNT", "file", "f_path.mnt"),
     ("VMA_FILE", "vm_area_struct", "vm_file"),
@@ -55,6 +56,7 @@ pub(super) const OFFSETS: [(&str, &str, &str); 44] = [
     ("TASK_EXIT_STATE", "task_struct", "exit_state"),
     ("ITER_FILE", "bpf_iter_meta", "seq"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
+    ("MM_ARG_END", "mm_struct", "arg_end"),
     ("MM_EXE_FILE", "mm_struct", "exe_file"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
     ("PID_LEVEL", "pid", "level"),
@@ -98,8 +100,13 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
         other => other?,
     };
     constants.extend([("TASK_EXEC_WORD", word), ("TASK_EXEC_BIT", bit)]);
+    let exec_id = if is_since(PREEMPTED) {
+        layout.offset("task_struct", "self_exec_id")?
+    } else {
+        0
+    };
+    constants.push(("TASK_EXEC_ID", exec_id));
     constants.push(("HAS_REGISTERS", i64::from(has_registers())));
-    constants.push(("LSM_SEES_ALL", i64::from(lsm_sees_all())));
     for (constant, structure) in SIZES {
         constants.push((constant, layout.size(structure)?));
     }
@@ -110,13 +117,6 @@ fn constants(layout: &Layout) -> Result<Vec<(&'static str, i64)>, KernelError> {
 /// that `field/registers.rs` knows.
 fn has_registers() -> bool {
     cfg!(target_arch = "x86_64") && is_since((5, 15))
-}
-
-/// Whether no exec passes by an LSM program that is held up on its CPU: Linux 6.2 lost
-/// that guard, and some of 6.1, of which it is not known (`bpf_prog_check_recur` in
-/// include/linux/bpf_verifier.h).
-fn lsm_sees_all() -> bool {
-    is_since((6, 2))
 }
 
 /// How much the maps hold.

@@ -14,6 +14,7 @@ mod pin;
 mod rules;
 mod swap;
 mod tags;
+pub(crate) mod tracefs;
 
 use std::{fmt, io, path::PathBuf, str::FromStr};
 

@@ -14,9 +14,11 @@ use crate::{
     cgroup::Hierarchy,
     kernel::{
         Attached, Capacity, Mechanism, PinError, PinState, Pins, Programs, build, is_taken_over,
+        tracefs,
     },
     lock::{Lock, RUN_DIR},
     records::Records,
+    release::{PREEMPTED, is_since},
 };
 
 /// Which mechanism to use.
@@ -316,6 +318,12 @@ fn arm(
     };
     let mut tried = Vec::new();
     for &mechanism in candidates {
+        if mechanism != Mechanism::Lsm
+            && is_since(PREEMPTED)
+            && let Err(error) = tracefs::ensure()
+        {
+            log::warn!("tracefs can't be mounted: {error}");
+        }
         let (first, seen) = match attach(programs, hierarchy, mechanism) {
             Ok(attached) => attached,
             Err(error) => {
@@ -357,7 +365,7 @@ fn arm(
 /// What is armed beside every mechanism, where the kernel takes it.
 fn beside(programs: &mut Programs, mechanism: Mechanism) -> Attached {
     let mut links = Vec::new();
-    match programs.attach_fork() {
+    match programs.attach_fork(mechanism) {
         Ok(link) => links.push(link),
         // Fails open: for processes that leave their container's cgroup alone.
         Err(error) => log::warn!("processes that leave their cgroup leave their rules: {error}"),
@@ -375,9 +383,10 @@ fn beside(programs: &mut Programs, mechanism: Mechanism) -> Attached {
 /// `signal` behind another mechanism, for what that one can't see. kprobe must
 /// not be without it; the others hold alone where the kernel refuses it.
 fn backstop(programs: &mut Programs, mechanism: Mechanism) -> Result<Option<Attached>, SetupError> {
-    match programs.attach(Mechanism::Signal) {
+    match programs.attach_behind(mechanism) {
         Ok(attached) => Ok(Some(attached)),
         Err(error) if mechanism == Mechanism::Kprobe => Err(error.into()),
+        // Fails open: for applets by their first words, and for what passes a guard.
         Err(error) => {
             log::warn!("{mechanism} is armed without the signal backstop: {error}");
             Ok(None)

@@ -34,6 +34,12 @@ impl Bprm {
         load(self.0, constant(&BPRM_ARGC))
     }
 
+    /// Address of the first of them, in the process's memory once that is in place.
+    #[inline(always)]
+    pub fn arguments(&self) -> u64 {
+        load(self.0, constant(&BPRM_P))
+    }
+
     /// The file of this level of interpreters, after symlinks.
     #[inline(always)]
     pub fn file(&self) -> File {

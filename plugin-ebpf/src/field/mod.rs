@@ -26,7 +26,7 @@ use aya_ebpf::helpers::generated::{
 pub use self::{
     file::{Bprm, File, Mapping, Origin, Place, Step},
     registers::{user_ebx, user_ecx, user_rdi, user_rsi},
-    task::{Output, Task, comm, id},
+    task::{Output, Record, Task, comm, id},
 };
 
 /// A pointer that the verifier knows the type of.

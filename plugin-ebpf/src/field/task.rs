@@ -121,6 +121,22 @@ impl Task {
         asked.is_some() && asked == number(mm, constant(&MM_EXE_FILE))
     }
 
+    /// Which exec of this process it is in, or was the last.
+    #[inline(always)]
+    pub fn exec_id(&self) -> u32 {
+        load::<u64>(self.0, constant(&TASK_EXEC_ID)) as u32
+    }
+
+    /// The file of its image.
+    #[inline(always)]
+    pub fn image(&self) -> Option<File> {
+        let mm: Typed = load(self.0, constant(&TASK_MM));
+        if mm.is_null() {
+            return None;
+        }
+        File::new(load(mm, constant(&MM_EXE_FILE)))
+    }
+
     /// Whether it does nothing more: it waits to be waited for, or not even that.
     #[inline(always)]
     pub fn has_ended(&self) -> bool {
@@ -194,6 +210,38 @@ impl Task {
             return None;
         }
         Some(load(mm, constant(&MM_ARG_START)))
+    }
+
+    /// Address behind the last of them.
+    #[inline(always)]
+    pub fn arguments_end(&self) -> u64 {
+        let mm: Typed = load(self.0, constant(&TASK_MM));
+        if mm.is_null() {
+            return 0;
+        }
+        load(mm, constant(&MM_ARG_END))
+    }
+}
+
+/// What a tracepoint of perf is told of an exec: the record of `sched_process_exec`.
+pub struct Record(*const c_void);
+
+impl Record {
+    #[inline(always)]
+    pub fn new(record: *const c_void) -> Self {
+        Self(record)
+    }
+
+    /// Address of the kernel's copy of the string given to exec, as [`super::Bprm::filename`].
+    #[inline(always)]
+    pub fn filename(&self) -> u64 {
+        // Behind what all records begin with, in the lower half how far from the
+        // record's beginning (`__data_loc`, include/trace/stages/stage1_struct_define.h).
+        const FILENAME: usize = 8;
+        let at: u32 = load(self.0, FILENAME);
+        // The record as a number.
+        let record = number(ptr::from_ref(&self.0).cast(), 0).unwrap_or(0);
+        record + u64::from(at & 0xffff)
     }
 }
 

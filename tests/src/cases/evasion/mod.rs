@@ -67,9 +67,7 @@ fn mechanisms(machine: &Machine) -> &'static [Mechanism] {
         (Kernel::Override, "trixie") => &[Mechanism::Kprobe],
         _ if !is_asked_for(machine) => &[],
         (Kernel::NoLsm, "trixie") => &[Mechanism::FmodRet, Mechanism::Signal],
-        // Not `signal` from 7.0 on: processes/storm-parallel gets by it, as docs/threat-model.md
-        // says.
-        (Kernel::V7_3, "forky") => &[Mechanism::Lsm],
+        (Kernel::V7_3, "forky") => &[Mechanism::Lsm, Mechanism::FmodRet, Mechanism::Signal],
         (Kernel::Ubuntu6_8, _) => &[Mechanism::FmodRet, Mechanism::Kprobe, Mechanism::Signal],
         (Kernel::Ubuntu7_0, _) => &[Mechanism::Lsm, Mechanism::FmodRet, Mechanism::Kprobe],
         _ => &[],
@@ -154,7 +152,7 @@ fn attack(machine: &Machine, mechanism: Mechanism, policy: Policy) -> Result<()>
     if !wrong.is_empty() {
         // What the programs counted tells why.
         let mut show = process::command("bpftool");
-        process::run(show.args(["prog", "show", "name", "signal_exec"]))?;
+        process::run(show.args(["prog", "show"]))?;
         let mut dump = process::command("bpftool");
         process::run(dump.args(["map", "dump", "pinned", &format!("{PINS}/stats")]))?;
     }

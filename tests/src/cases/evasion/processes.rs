@@ -113,6 +113,26 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         against: MOST,
     },
     Technique {
+        name: "stampede",
+        about: "while others execute, more than there are processors",
+        needs: Nothing,
+        script: "p=; for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do \
+                 (while :; do /bin/true; done) & p=\"$p $!\"; done; \
+                 i=0; while [ $i -lt 40 ]; do $T; i=$((i+1)); done 2>&1 | sort | uniq -c \
+                 | sed \"s/^ *[0-9]* //\"; kill -9 $p; wait",
+        against: NAME,
+    },
+    Technique {
+        name: "stampede-applet",
+        about: "the same, the program being an applet",
+        needs: Nothing,
+        script: "p=; for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do \
+                 (while :; do /bin/true; done) & p=\"$p $!\"; done; \
+                 i=0; while [ $i -lt 40 ]; do busybox whoami; i=$((i+1)); done 2>&1 | sort | uniq -c \
+                 | sed \"s/^ *[0-9]* //\"; kill -9 $p; wait",
+        against: NAME,
+    },
+    Technique {
         name: "new-session",
         about: "in a session of its own",
         needs: Nothing,

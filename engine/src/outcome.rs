@@ -199,7 +199,8 @@ impl<'a> Case<'a> {
             requested: &[&program.requested, &last.requested],
             file: last.file.facts(),
             arguments: &arguments,
-            loader: !sees_mappings(mechanism),
+            // The look of fmod_ret at mappings can be passed over.
+            loader: mechanism != Mechanism::Lsm,
         };
         self.asked(Step::Image, &asked)
     }

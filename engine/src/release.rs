@@ -1,5 +1,5 @@
-//! What the version of a kernel alone tells. Distributions bring back what newer kernels have, so
-//! that none of it decides what is tried.
+//! What the version of a kernel alone tells. Distributions bring back what newer kernels have: no
+//! mechanism is left untried for it.
 
 use rustix::system::uname;
 

@@ -1,6 +1,7 @@
 //! The cases, in the order in which they run.
 
 mod cli;
+mod clock;
 mod cost;
 mod cri;
 mod doctor;
@@ -114,6 +115,7 @@ fn that_apply(machine: &Machine) -> Vec<Case> {
     }
     cases.extend(tamper::cases(machine));
     cases.extend(evasion::cases(machine));
+    cases.extend(clock::cases(machine));
     cases.extend(cost::cases(machine));
     cases.extend(kernel::cases());
     cases

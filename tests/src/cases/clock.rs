@@ -1,0 +1,116 @@
+//! What an exec takes by the guest's clock, without the programs and with them: asked for by name,
+//! on a machine whose clock counts instructions (`cargo xtask vm --counting … clock`).
+//!
+//! Each round has every situation in it, and what is compared are the situations of one round.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::Case;
+use crate::cgroup::Cgroup;
+use crate::execblock;
+use crate::machine::{Machine, Mechanism};
+use crate::process;
+use crate::protocol;
+
+const ROUNDS: u32 = 15;
+/// A fork, an exec and an end each.
+const EXECS: u32 = 200;
+/// Names that are denied in a bound cgroup.
+const DENIED: [usize; 2] = [1, 1000];
+
+pub(super) fn cases(machine: &Machine) -> Vec<Case> {
+    if !machine.filter.starts_with("clock") {
+        return Vec::new();
+    }
+    let kernel = machine.kernel;
+    let mechanisms = Mechanism::ALL.into_iter();
+    mechanisms
+        .filter(|one| kernel.is_usual_for(*one))
+        .map(|one| Case::slow(format!("clock/{}", one.name()), move |_| measure(one)))
+        .collect()
+}
+
+/// Microseconds of an exec, a value for each round.
+struct Row {
+    situation: String,
+    times: Vec<f64>,
+}
+
+fn measure(mechanism: Mechanism) -> Result<()> {
+    let (host, bound) = (
+        Cgroup::own()?.child("host")?,
+        Cgroup::own()?.child("bound")?,
+    );
+    let query = format!("cgroup:{}", bound.path()?);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut took = |place: usize, situation: &str, time: f64| match rows.get_mut(place) {
+        Some(row) => row.times.push(time),
+        None => rows.push(Row {
+            situation: situation.to_owned(),
+            times: vec![time],
+        }),
+    };
+    // The first time, nothing is in the page cache.
+    execs_in(&host)?;
+    for _ in 0..ROUNDS {
+        execblock::unloaded()?;
+        took(0, "not loaded", execs_in(&host)?);
+        execblock::loaded(mechanism)?;
+        took(1, "loaded, host", execs_in(&host)?);
+        for (index, denied) in DENIED.into_iter().enumerate() {
+            let names: Vec<_> = (0..denied)
+                .map(|number| format!("whoami{number}"))
+                .collect();
+            let mut words = vec!["deny", &query];
+            words.extend(names.iter().map(String::as_str));
+            execblock::run(&words)?.success()?;
+            took(
+                2 + index,
+                &format!("bound, {denied} names"),
+                execs_in(&bound)?,
+            );
+            execblock::run(&["clear", &query])?.success()?;
+        }
+    }
+    tell(mechanism, &rows);
+    Ok(())
+}
+
+/// Microseconds of one exec.
+fn execs_in(cgroup: &Cgroup) -> Result<f64> {
+    let procs = cgroup.procs();
+    let script = format!(
+        "echo 0 > {}; i=0; while [ $i -lt {EXECS} ]; do /usr/bin/true; i=$((i+1)); done",
+        procs.display()
+    );
+    let began = Instant::now();
+    process::run(process::command("sh").args(["-c", &script]))?.success()?;
+    Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(EXECS))
+}
+
+fn tell(mechanism: Mechanism, rows: &[Row]) {
+    let base = rows
+        .first()
+        .map(|row| row.times.clone())
+        .unwrap_or_default();
+    for Row { situation, times } in rows {
+        let parts = times.iter().zip(&base).map(|(time, base)| time / base);
+        let ([low, median, high], [least, part, most]) =
+            (spread(times.clone()), spread(parts.collect()));
+        protocol::note(format_args!(
+            "clock {} | {situation} | {median:.0} ({low:.0} to {high:.0}) | {part:.3} ({least:.3} to {most:.3})",
+            mechanism.name()
+        ));
+    }
+}
+
+/// The values that one, five and nine tenths are not above.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_unstable_by(f64::total_cmp);
+    [10, 50, 90].map(|percent| {
+        let index = (values.len() * percent).div_ceil(100).saturating_sub(1);
+        values.get(index).copied().unwrap_or_default()
+    })
+}

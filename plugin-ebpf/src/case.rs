@@ -13,7 +13,8 @@ use crate::{
     drift,
     field::{self, File, Origin, Place},
     lookup::{self, ALLOW, ANY_LENGTH, UNREADABLE, UNREADABLE_STRING, USER},
-    report::{self, ANOTHER_LOOK, AUDITED, Asked, BEHIND, Name, Report},
+    report::{self, Asked, Name, Report},
+    told::{self, ANOTHER_LOOK, AUDITED, BEHIND},
     walk,
 };
 
@@ -340,7 +341,7 @@ impl<'a> Case<'a> {
             } else {
                 0
             };
-        let known = report::is_told(u64::from(rule), asked.requested, how);
+        let known = told::is_told(u64::from(rule), asked.requested, how);
         let conclusion = Conclusion {
             refused,
             again: known == ANOTHER_LOOK,

@@ -41,6 +41,7 @@ mod lookup;
 mod maps;
 mod offsets;
 mod report;
+mod told;
 mod walk;
 
 use core::ffi::c_void;

@@ -100,6 +100,12 @@ impl Kernel {
         }
     }
 
+    /// Those that it is so for.
+    pub(crate) fn usual(self) -> impl Iterator<Item = Mechanism> {
+        let mechanisms = Mechanism::ALL.into_iter();
+        mechanisms.filter(move |one| self.is_usual_for(*one))
+    }
+
     pub(crate) fn has_x32(self) -> bool {
         self == Self::Override
     }

@@ -322,6 +322,8 @@ fn arm(
             && is_since(PREEMPTED)
             && let Err(error) = tracefs::ensure()
         {
+            // Fails open, as `signal_again` does then, for an exec beside a program that is
+            // held up.
             log::warn!("tracefs can't be mounted: {error}");
         }
         let (first, seen) = match attach(programs, hierarchy, mechanism) {

@@ -24,10 +24,8 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     if !machine.filter.starts_with("clock") {
         return Vec::new();
     }
-    let kernel = machine.kernel;
-    let mechanisms = Mechanism::ALL.into_iter();
-    mechanisms
-        .filter(|one| kernel.is_usual_for(*one))
+    let usual = machine.kernel.usual();
+    usual
         .map(|one| Case::slow(format!("clock/{}", one.name()), move |_| measure(one)))
         .collect()
 }

@@ -37,10 +37,8 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
     if !machine.filter.starts_with("cost") {
         return Vec::new();
     }
-    let kernel = machine.kernel;
-    let mechanisms = Mechanism::ALL.into_iter();
-    let mechanisms = mechanisms.filter(|one| kernel.is_usual_for(*one));
-    mechanisms
+    let usual = machine.kernel.usual();
+    usual
         .flat_map(|mechanism| {
             let name = mechanism.name();
             let all = Case::slow(format!("cost/{name}"), move |_| costs(mechanism, all));

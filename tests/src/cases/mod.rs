@@ -8,6 +8,7 @@ mod doctor;
 mod engine;
 pub(crate) mod evasion;
 mod events;
+mod guard;
 mod install;
 mod kernel;
 mod mechanism;
@@ -86,6 +87,7 @@ fn that_apply(machine: &Machine) -> Vec<Case> {
     if !machine.has_systemd() {
         cases.extend(doctor::cases());
         cases.extend(mechanism::cases(machine));
+        cases.extend(guard::cases(machine));
         cases.extend(rules::cases());
         if machine.runs_all() {
             cases.extend(cli::cases());

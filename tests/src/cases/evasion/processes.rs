@@ -4,6 +4,18 @@ use super::technique::Needs::{Admin, Nothing};
 use super::technique::Technique;
 use super::technique::against::{BOTH, MOST, NAME};
 
+/// Tries it forty times while sixteen shells do nothing but execute.
+macro_rules! stampede {
+    ($program:literal) => {
+        concat!(
+            "p=; for j in $(seq 16); do (while :; do /bin/true; done) & p=\"$p $!\"; done; \
+             i=0; while [ $i -lt 40 ]; do ",
+            $program,
+            "; i=$((i+1)); done 2>&1 | sort | uniq -c | sed \"s/^ *[0-9]* //\"; kill -9 $p; wait"
+        )
+    };
+}
+
 pub(super) const TECHNIQUES: &[Technique] = &[
     Technique {
         name: "comm",
@@ -116,20 +128,14 @@ pub(super) const TECHNIQUES: &[Technique] = &[
         name: "stampede",
         about: "while others execute, more than there are processors",
         needs: Nothing,
-        script: "p=; for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do \
-                 (while :; do /bin/true; done) & p=\"$p $!\"; done; \
-                 i=0; while [ $i -lt 40 ]; do $T; i=$((i+1)); done 2>&1 | sort | uniq -c \
-                 | sed \"s/^ *[0-9]* //\"; kill -9 $p; wait",
+        script: stampede!("$T"),
         against: NAME,
     },
     Technique {
         name: "stampede-applet",
         about: "the same, the program being an applet",
         needs: Nothing,
-        script: "p=; for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do \
-                 (while :; do /bin/true; done) & p=\"$p $!\"; done; \
-                 i=0; while [ $i -lt 40 ]; do busybox whoami; i=$((i+1)); done 2>&1 | sort | uniq -c \
-                 | sed \"s/^ *[0-9]* //\"; kill -9 $p; wait",
+        script: stampede!("busybox whoami"),
         against: NAME,
     },
     Technique {

@@ -4,7 +4,7 @@
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,32 +13,12 @@ use execblock_bench::runtime::{Runtime, container, pod};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
+use crate::bound::{self, Policies, TIMEOUT};
 use crate::kernel;
 use crate::progress;
 use crate::series::{Summary, summary};
 
-/// How long an answer may take before this gives up; a runtime waits two seconds.
-const TIMEOUT: Duration = Duration::from_mins(2);
-
 const NOTHING: [(&str, String); 0] = [];
-
-/// What containers are told to refuse.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Policies {
-    /// So many differ.
-    pub(crate) policies: usize,
-    /// Each has that many names.
-    pub(crate) rules: usize,
-}
-
-impl Policies {
-    /// The annotation of one of them.
-    fn of(self, number: usize) -> [(&'static str, String); 1] {
-        let policy = number % self.policies.max(1);
-        let names = (0..self.rules).map(|rule| format!("tool{policy}-{rule}"));
-        [("execblock/deny", names.collect::<Vec<_>>().join(","))]
-    }
-}
 
 pub(crate) fn measure(
     execblock: &Path,
@@ -80,22 +60,13 @@ fn at(
     policies: Policies,
 ) -> Result<Value> {
     crowd.grow(count + runs)?;
-    let unload = || Command::new(execblock).arg("unload").output();
-    unload()?;
+    bound::unload(execblock)?;
     let began = Instant::now();
-    let plugin = |socket: &Path| {
-        let mut command = Command::new(execblock);
-        command.arg("nri").arg("--socket").arg(socket);
-        command.stderr(Stdio::null());
-        command
-    };
-    let daemon = Runtime::start(plugin, TIMEOUT)?;
+    let daemon = bound::daemon(execblock)?;
     let first = began.elapsed();
     daemon.synchronize(Vec::new(), Vec::new())?;
     let empty = resident(daemon.plugin())?;
-    for number in 0..count {
-        daemon.start_container(&pod(number), &annotated(number, crowd, policies))?;
-    }
+    policies.bind(&daemon, crowd, count)?;
     let full = resident(daemon.plugin())?;
     let (plain, _) = cycle(&daemon, crowd, count, None)?;
     let (bind, unbind) = cycle(&daemon, crowd, count, Some(policies))?;
@@ -106,11 +77,11 @@ fn at(
 
     // The next one finds what is bound, and is told the same again.
     let began = Instant::now();
-    let daemon = Runtime::start(plugin, TIMEOUT)?;
+    let daemon = bound::daemon(execblock)?;
     let registered = began.elapsed();
     let pods = (0..count).map(pod).collect();
     let containers = (0..count)
-        .map(|number| annotated(number, crowd, policies))
+        .map(|number| policies.annotated(number, crowd))
         .collect();
     let began = Instant::now();
     daemon.synchronize(pods, containers)?;
@@ -122,7 +93,7 @@ fn at(
     }
     let restarted = resident(daemon.plugin())?;
     drop(daemon);
-    unload()?;
+    bound::unload(execblock)?;
     Ok(json!({
         "bound": count, "unannotated": plain, "bind": bind, "unbind": unbind,
         "load_and_register_ms": first.as_millis(),
@@ -131,10 +102,6 @@ fn at(
         "direct": direct, "run": run, "kernel": kernel,
         "resident_kib": { "empty": empty, "bound": full, "restarted": restarted },
     }))
-}
-
-fn annotated(number: usize, crowd: &Crowd, policies: Policies) -> nri::proto::Container {
-    container(number, &crowd.members()[number], &policies.of(number))
 }
 
 /// From its start to the first line of the command, without and with `execblock run`.

@@ -2,7 +2,7 @@
 //! cgroup, without our programs and with them.
 //!
 //! Machines drift, so each round has every situation in it, and what is compared are the
-//! situations of one round.
+//! situations of one round; nothing loaded comes first.
 
 use std::env;
 use std::fs;
@@ -49,7 +49,7 @@ const SITUATIONS: [Situation; 4] = [
     },
 ];
 
-/// Microseconds of one exec in each situation, and its part of the first one's.
+/// Microseconds of one exec in each situation, a value for each round.
 pub(crate) fn measure(execblock: &Path, rounds: usize, execs: usize) -> Result<Value> {
     let place = Place::new("execblock-bench-exec")?;
     let mut all = vec![Vec::new(); SITUATIONS.len()];
@@ -71,26 +71,9 @@ pub(crate) fn measure(execblock: &Path, rounds: usize, execs: usize) -> Result<V
         progress(&format!("round {} of {rounds}", round + 1));
     }
     quietly(Command::new(execblock).arg("unload"))?;
-    let base = all.first().cloned().unwrap_or_default();
-    let rows = SITUATIONS.iter().zip(all).map(|(situation, times)| {
-        let parts = times.iter().zip(&base).map(|(time, base)| time / base);
-        json!({
-            "name": situation.name,
-            "us": spread(times.clone()),
-            "ratio": spread(parts.collect()),
-        })
-    });
+    let rows = SITUATIONS.iter().zip(all);
+    let rows = rows.map(|(situation, us)| json!({ "name": situation.name, "us": us }));
     Ok(json!({ "rounds": rounds, "execs": execs, "rows": rows.collect::<Vec<_>>() }))
-}
-
-/// The values that one, five and nine tenths are not above.
-fn spread(mut values: Vec<f64>) -> Value {
-    values.sort_unstable_by(f64::total_cmp);
-    let at = |percent: usize| {
-        let index = (values.len() * percent).div_ceil(100).saturating_sub(1);
-        values.get(index).copied().unwrap_or_default()
-    };
-    json!({ "low": at(10), "median": at(50), "high": at(90) })
 }
 
 /// A cgroup that processes of ours are put into.

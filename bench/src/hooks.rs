@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use execblock::cgroup::Hierarchy;
+use execblock_bench::crowd::Crowd;
 use serde_json::{Value, json};
 
+use crate::bound::{self, Policies};
 use crate::series::{Summary, summary};
 use crate::{progress, quietly};
 
@@ -27,6 +29,11 @@ pub(crate) struct Programs<'a> {
 
 const TRUE: &str = "/bin/true";
 const PLAIN: &str = "runc start";
+/// Of the containers that are bound before.
+const BEFORE: Policies = Policies {
+    policies: 1,
+    rules: 3,
+};
 
 /// Durations of one kind.
 struct Series {
@@ -43,19 +50,36 @@ impl Series {
     }
 }
 
-pub(crate) fn measure(programs: &Programs<'_>, runs: usize) -> Result<Value> {
-    quietly(Command::new(programs.ours.join("execblock")).arg("load"))?;
-    let mut all = hook(programs, runs)?;
-    if let Some((runc, busybox)) = programs.runc.zip(programs.busybox) {
-        all.extend(wrapper(programs.ours, runc, busybox, runs)?);
-    } else {
+pub(crate) fn measure(programs: &Programs<'_>, counts: &[usize], runs: usize) -> Result<Value> {
+    if programs.runc.is_none() || programs.busybox.is_none() {
         progress("no runc or no static busybox here: the wrapper is left out");
     }
-    quietly(Command::new(programs.ours.join("execblock")).arg("unload"))?;
-    Ok(json!({ "runs": runs, "rows": rows(all) }))
+    let execblock = programs.ours.join("execblock");
+    let mut crowd = Crowd::new("execblock-bench-hooks", 0)?;
+    let mut all = Vec::new();
+    for &count in counts {
+        crowd.grow(count)?;
+        bound::unload(&execblock)?;
+        let daemon = bound::daemon(&execblock)?;
+        daemon.synchronize(Vec::new(), Vec::new())?;
+        BEFORE.bind(&daemon, &crowd, count)?;
+        // What it bound stays, and neither hook nor wrapper needs it.
+        drop(daemon);
+        let mut series = hook(programs, runs)?;
+        if let Some((runc, busybox)) = programs.runc.zip(programs.busybox) {
+            series.extend(wrapper(programs.ours, runc, busybox, runs)?);
+        }
+        let rows = rows(count, series);
+        for row in &rows {
+            progress(&row.to_string());
+        }
+        all.extend(rows);
+    }
+    bound::unload(&execblock)?;
+    Ok(json!({ "runs": runs, "rows": all }))
 }
 
-fn rows(all: Vec<Series>) -> Vec<Value> {
+fn rows(bound: usize, all: Vec<Series>) -> Vec<Value> {
     let all: Vec<(Series, Summary)> = all
         .into_iter()
         .map(|mut series| {
@@ -68,7 +92,7 @@ fn rows(all: Vec<Series>) -> Vec<Value> {
             .iter()
             .find(|(other, _)| Some(other.name) == series.base);
         let added = base.map(|(_, base)| times.median - base.median);
-        json!({ "name": series.name, "times": times, "added": added })
+        json!({ "bound": bound, "name": series.name, "times": times, "added": added })
     };
     all.iter().map(row).collect()
 }

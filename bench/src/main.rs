@@ -3,6 +3,7 @@
 
 mod bare;
 mod bind;
+mod bound;
 mod exec;
 mod hooks;
 mod kernel;
@@ -14,7 +15,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::bind::Policies;
+use crate::bound::Policies;
 use crate::hooks::Programs;
 
 /// Measures execblock on this machine's kernel
@@ -64,6 +65,9 @@ enum What {
         /// A static `BusyBox`, needed for the wrapper
         #[arg(long)]
         busybox: Option<PathBuf>,
+        /// Containers that are bound before
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 1_000, 10_000])]
+        bound: Vec<usize>,
         /// Measurements of each kind
         #[arg(long, default_value_t = 200)]
         runs: usize,
@@ -117,6 +121,7 @@ fn run(what: &What) -> Result<()> {
             programs,
             runc,
             busybox,
+            bound,
             runs,
         } => {
             let programs = Programs {
@@ -124,7 +129,7 @@ fn run(what: &What) -> Result<()> {
                 runc: runc.as_deref(),
                 busybox: busybox.as_deref(),
             };
-            hooks::measure(&programs, *runs)?
+            hooks::measure(&programs, bound, *runs)?
         }
         What::Bare { socket } => return bare::run(socket),
     };

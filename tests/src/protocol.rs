@@ -129,6 +129,11 @@ pub(crate) fn note(text: impl fmt::Display) {
     }
 }
 
+/// A measurement, as JSON, for `cargo xtask bench`.
+pub(crate) fn figure(json: &serde_json::Value) {
+    note(format_args!("figure {json}"));
+}
+
 /// With the console gone there is nobody left to tell.
 pub(crate) fn write_stdout(text: &str) {
     let mut out = io::stdout().lock();

@@ -3,7 +3,6 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod bench;
-mod chart;
 mod dist;
 mod ebpf;
 mod fuzz;

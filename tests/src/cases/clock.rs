@@ -1,11 +1,13 @@
 //! What an exec takes by the guest's clock, without the programs and with them: asked for by name,
-//! on a machine whose clock counts instructions (`cargo xtask vm --counting … clock`).
+//! on a machine whose clock counts instructions. `cargo xtask bench clock` makes a table of it.
 //!
-//! Each round has every situation in it, and what is compared are the situations of one round.
+//! Each round has every situation in it, and what is compared are the situations of one round;
+//! nothing loaded comes first.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::Case;
 use crate::cgroup::Cgroup;
@@ -72,7 +74,11 @@ fn measure(mechanism: Mechanism) -> Result<()> {
             execblock::run(&["clear", &query])?.success()?;
         }
     }
-    tell(mechanism, &rows);
+    for Row { situation, times } in rows {
+        protocol::figure(&json!({
+            "mechanism": mechanism.name(), "name": situation, "us": times,
+        }));
+    }
     Ok(())
 }
 
@@ -86,29 +92,4 @@ fn execs_in(cgroup: &Cgroup) -> Result<f64> {
     let began = Instant::now();
     process::run(process::command("sh").args(["-c", &script]))?.success()?;
     Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(EXECS))
-}
-
-fn tell(mechanism: Mechanism, rows: &[Row]) {
-    let base = rows
-        .first()
-        .map(|row| row.times.clone())
-        .unwrap_or_default();
-    for Row { situation, times } in rows {
-        let parts = times.iter().zip(&base).map(|(time, base)| time / base);
-        let ([low, median, high], [least, part, most]) =
-            (spread(times.clone()), spread(parts.collect()));
-        protocol::note(format_args!(
-            "clock {} | {situation} | {median:.0} ({low:.0} to {high:.0}) | {part:.3} ({least:.3} to {most:.3})",
-            mechanism.name()
-        ));
-    }
-}
-
-/// The values that one, five and nine tenths are not above.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_unstable_by(f64::total_cmp);
-    [10, 50, 90].map(|percent| {
-        let index = (values.len() * percent).div_ceil(100).saturating_sub(1);
-        values.get(index).copied().unwrap_or_default()
-    })
 }

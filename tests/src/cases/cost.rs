@@ -20,8 +20,6 @@ use crate::machine::{Machine, Mechanism};
 use crate::process;
 use crate::protocol;
 
-/// What a line of figures begins with.
-pub(super) const MARK: &str = "cost ";
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 /// Programs that are run for one figure, and how often that is done: an interrupt within a
 /// program counts for it, so the least is taken.
@@ -94,7 +92,7 @@ fn costs(mechanism: Mechanism, measure: impl Fn(&Bench) -> Result<()>) -> Result
     count(true)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let release = json!({ "mechanism": mechanism.name(), "kernel": release.trim() });
-    protocol::note(format_args!("{MARK}{release}"));
+    protocol::figure(&release);
     let bench = Bench {
         mechanism,
         outside: Cgroup::own()?.child("outside")?,
@@ -263,7 +261,7 @@ impl Bench {
             "whole": whole,
             "programs": programs,
         });
-        protocol::note(format_args!("{MARK}{line}"));
+        protocol::figure(&line);
         Ok(())
     }
 }
@@ -313,7 +311,7 @@ fn least_of(names: &[&str], execs: impl Fn() -> Result<()>) -> Result<Least> {
 }
 
 /// What the names of our programs begin with.
-pub(super) const OURS: [&str; 5] = ["lsm_", "fmod_ret_", "kprobe_", "signal_exec", "fork"];
+pub(super) const OURS: [&str; 5] = ["lsm_", "fmod_ret_", "kprobe_", "signal_", "fork"];
 
 /// Runs its arguments in an overlay of this root.
 const OVERLAY: &str = "\

@@ -73,7 +73,7 @@ fn tell(name: &str, start: u128, resident: Option<u64>, exec: &BTreeMap<&str, u6
         "resident_kib": resident,
         "exec": exec,
     });
-    protocol::note(format_args!("{}{line}", cost::MARK));
+    protocol::figure(&line);
 }
 
 /// Instructions of one exec, and that what is refused is.

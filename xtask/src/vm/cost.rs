@@ -1,22 +1,12 @@
 //! `cargo xtask bench cost`: instructions that an exec costs, counted in machines whose clock
 //! counts them, and held against those that are committed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, Pair, Payload, Selection, kernel, userland};
-
-/// Kernel, userland, and the mechanisms that are measured there; the guest's program knows the
-/// same.
-const MACHINES: [(&str, &str, &[&str]); 3] = [
-    ("6.12", "trixie", &["lsm"]),
-    ("6.12-nolsm", "trixie", &["fmod_ret", "signal"]),
-    (kernel::OVERRIDE, "trixie", &["kprobe"]),
-];
-/// What a guest's lines of figures begin with.
-pub(super) const MARK: &str = "cost ";
+use super::figures;
 
 /// What one situation costs under a mechanism.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +23,13 @@ pub(crate) struct Figure {
     pub(crate) programs: BTreeMap<String, u64>,
 }
 
+impl Figure {
+    /// Whether both are of the same situation under the same mechanism.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        (&self.mechanism, &self.what) == (&other.mechanism, &other.what)
+    }
+}
+
 /// Figures of mechanisms, with the kernels that they are of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Figures {
@@ -41,49 +38,16 @@ pub(crate) struct Figures {
     pub(crate) figures: Vec<Figure>,
 }
 
-pub(crate) fn mechanisms() -> impl Iterator<Item = &'static str> {
-    let machines = MACHINES.into_iter();
-    machines.flat_map(|(_, _, mechanisms)| mechanisms.iter().copied())
-}
-
 /// Boots a machine for each mechanism; measures `few` situations or all.
 pub(crate) fn measure(wanted: &[String], few: bool, jobs: usize) -> Result<Figures> {
-    super::check_tools()?;
-    let cache = Cache::open()?;
-    let payload = Payload::build(&cache)?;
-    let cases = if few { "cost-few" } else { "cost" };
-    let filter: Vec<String> = wanted.iter().map(|one| format!("{cases}/{one}")).collect();
-    let selection = Selection::of_cost(jobs, &filter.join(","));
-    let mut ready = VecDeque::new();
-    for (kernel, userland, mechanisms) in MACHINES {
-        if !mechanisms
-            .iter()
-            .any(|one| wanted.iter().any(|wanted| wanted == one))
-        {
-            continue;
-        }
-        let pair = Pair {
-            kernel: kernel::by_name(kernel)?,
-            userland: userland::by_name(userland)?,
-        };
-        let _lock = cache.lock()?;
-        match super::prepare(&cache, pair)? {
-            Ok(parts) => ready.push_back((pair, parts)),
-            Err(reason) => bail!("{} can't be booted: {reason}", pair.label()),
-        }
-    }
+    let group = if few { "cost-few" } else { "cost" };
     let mut found = Figures::default();
-    for (_, outcome) in super::boot_all(&cache, &payload, &selection, ready) {
-        if let Some((name, reason)) = outcome.failures.first() {
-            bail!("{name}: {reason}");
-        }
-        for line in &outcome.figures {
-            match serde_json::from_str(line).with_context(|| line.clone())? {
-                Line::Kernel { mechanism, kernel } => {
-                    found.kernels.insert(mechanism, kernel);
-                }
-                Line::Figure(figure) => found.figures.push(figure),
+    for line in figures::by_mechanism(wanted, group, jobs)? {
+        match line {
+            Line::Kernel { mechanism, kernel } => {
+                found.kernels.insert(mechanism, kernel);
             }
+            Line::Figure(figure) => found.figures.push(figure),
         }
     }
     let missing = wanted.iter().find(|one| !found.kernels.contains_key(*one));
@@ -113,11 +77,13 @@ pub(crate) fn compare(before: &Figures, now: &Figures) -> (Vec<String>, Vec<Stri
         }
     }
     for figure in &now.figures {
-        let is =
-            |other: &&Figure| (&other.mechanism, &other.what) == (&figure.mechanism, &figure.what);
         let release = now.kernels.get(&figure.mechanism);
         let comparable = before.kernels.get(&figure.mechanism) == release;
-        let Some(known) = before.figures.iter().find(is).filter(|_| comparable) else {
+        let Some(known) = before
+            .figures
+            .iter()
+            .find(|other| other.is_of(figure) && comparable)
+        else {
             continue;
         };
         if figure.exec * 100 > known.exec * 102 {

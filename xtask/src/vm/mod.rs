@@ -7,8 +7,10 @@
 mod apt;
 mod build_kernel;
 mod cache;
+pub(crate) mod clock;
 pub(crate) mod cost;
 mod evasion;
+pub(crate) mod figures;
 mod image;
 mod kernel;
 mod modules;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{cost, evasion};
+use super::{evasion, figures};
 
 /// The prefix of the lines that are for us.
 const MARK: &str = "VMTEST ";
@@ -177,8 +177,8 @@ impl Listener {
                 self.fail(name, reason, &format!("{}  {reason}", seconds(millis)));
             }
             Some(Event::Skip { name, reason }) => self.skip(name, reason),
-            Some(Event::Note(text)) if text.starts_with(cost::MARK) => {
-                let said = text.trim_start_matches(cost::MARK);
+            Some(Event::Note(text)) if text.starts_with(figures::MARK) => {
+                let said = text.trim_start_matches(figures::MARK);
                 self.outcome.figures.push(said.to_owned());
             }
             // There are hundreds: `cargo xtask vm evasion` makes a table of them.

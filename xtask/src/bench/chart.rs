@@ -15,7 +15,7 @@ use plotters::prelude::{
 use crate::vm::cost::Figures;
 
 /// Where it is committed, below the checkout.
-pub(crate) const CHART: &str = "docs/cost.svg";
+pub(super) const CHART: &str = "docs/cost.svg";
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// Points by the name of their line.
@@ -34,7 +34,7 @@ const COLOURS: [RGBColor; 7] = [
 ];
 
 /// An SVG of four panels: by rules, by containers, by depth, by the path's length.
-pub(crate) fn of(figures: &Figures) -> Result<String> {
+pub(super) fn of(figures: &Figures) -> Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (1200, 900)).into_drawing_area();
@@ -179,11 +179,10 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{bench, host};
+    use crate::{bench::cost, host};
 
     fn committed() -> Figures {
-        let text = fs::read(host::checkout().join(bench::BASELINE)).unwrap();
-        serde_json::from_slice(&text).unwrap()
+        cost::committed().unwrap().unwrap()
     }
 
     #[test]

@@ -192,6 +192,8 @@ const OF_NOLSM: [&str; 2] = ["fmod_ret/", "signal/"];
 
 /// Ends the name of a userland that systemd boots.
 const SYSTEMD: &str = "-systemd";
+/// Ends the name of a release without engines.
+const BARE: &str = "-bare";
 
 /// Kernel, userland and the cases asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +237,11 @@ impl Machine {
         self.userland
             .strip_suffix(SYSTEMD)
             .unwrap_or(&self.userland)
+    }
+
+    /// Whether it has no engine: programs are installed there, and no container runs.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.release().ends_with(BARE)
     }
 
     /// Whether systemd is PID 1 and keeps the cgroups.
@@ -323,11 +330,13 @@ mod tests {
             ("trixie", "trixie", false, true),
             ("trixie-systemd", "trixie", true, true),
             ("bookworm", "bookworm", false, false),
+            ("trixie-bare-systemd", "trixie-bare", true, false),
         ] {
             let words = format!("execblock.kernel=6.12 execblock.userland={userland}");
             let machine = Machine::parse(&words).unwrap();
             assert_eq!(machine.release(), release);
             assert_eq!(machine.has_systemd(), systemd, "{userland}");
+            assert_eq!(machine.is_bare(), userland.contains("bare"), "{userland}");
             assert_eq!(machine.has_nri(), nri, "{userland}");
             assert_eq!(machine.tests_engines(), nri, "{userland}");
         }

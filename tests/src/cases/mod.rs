@@ -82,6 +82,9 @@ fn that_apply(machine: &Machine) -> Vec<Case> {
     if machine.userland.ends_with("-bcc") {
         return peers::cases(machine);
     }
+    if machine.is_bare() {
+        return install::bare_cases().chain(kernel::cases()).collect();
+    }
     let mut cases = Vec::new();
     // What systemd changes is where an engine puts its containers.
     if !machine.has_systemd() {
@@ -163,13 +166,15 @@ mod tests {
     }
 
     /// Those that `cargo xtask test` boots.
-    const WHOLE_RUN: [(Kernel, &str); 6] = [
+    const WHOLE_RUN: [(Kernel, &str); 8] = [
         (Kernel::V6_1, "bookworm"),
         (Kernel::V6_12, "trixie"),
         (Kernel::NoLsm, "trixie"),
         (Kernel::Override, "trixie"),
         (Kernel::V7_3, "forky"),
         (Kernel::V6_12, "trixie-systemd"),
+        (Kernel::V6_12, "trixie-bare-systemd"),
+        (Kernel::V6_1, "bookworm-bare-systemd"),
     ];
 
     /// A whole run has each case, but for those that are named to be of none.

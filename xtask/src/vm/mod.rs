@@ -52,10 +52,16 @@ const DEFAULT: &[(&str, &str)] = &[
     ("6.1", "bookworm"),
     (kernel::OVERRIDE, "trixie"),
     ("6.12-nolsm", "trixie"),
+    ("6.12", "trixie-bare-systemd"),
+    ("6.1", "bookworm-bare-systemd"),
 ];
 
 /// What runs besides when its kernel or its userland is named.
-const NAMED: &[(&str, &str)] = &[("ubuntu-6.8", "noble"), ("ubuntu-6.8", "noble-systemd")];
+const NAMED: &[(&str, &str)] = &[
+    ("6.1", "bookworm-systemd"),
+    ("ubuntu-6.8", "noble"),
+    ("ubuntu-6.8", "noble-systemd"),
+];
 
 /// What another kernel that is run only when it is named boots with.
 const OLDEST: &str = "bookworm";
@@ -518,12 +524,20 @@ mod tests {
         assert_eq!(labels(&[], &[])?.len(), DEFAULT.len());
         assert_eq!(
             labels(&["6.12"], &[])?,
-            ["6.12/trixie", "6.12/trixie-systemd"]
+            [
+                "6.12/trixie",
+                "6.12/trixie-systemd",
+                "6.12/trixie-bare-systemd"
+            ]
         );
         assert_eq!(labels(&[], &["forky"])?, ["7.3/forky"]);
         assert_eq!(labels(&[], &["bookworm"])?, ["6.1/bookworm"]);
         assert_eq!(labels(&["7.3"], &["bookworm"])?, ["7.3/bookworm"]);
         assert_eq!(labels(&["5.10"], &[])?, ["5.10/bookworm"]);
+        assert_eq!(
+            labels(&[], &["bookworm-systemd"])?,
+            ["6.1/bookworm-systemd"]
+        );
         assert_eq!(labels(&[], &["noble"])?, ["ubuntu-6.8/noble"]);
         assert_eq!(labels(&["ubuntu-7.0"], &[])?, ["ubuntu-7.0/bookworm"]);
         assert_eq!(

@@ -63,6 +63,18 @@ static TRIXIE_BCC: Release = Release {
         "procps",
     ]],
 };
+static BOOKWORM_BARE: Release = Release {
+    name: "bookworm-bare",
+    codename: "bookworm",
+    archive: Archive::Debian,
+    packages: &[BARE],
+};
+static TRIXIE_BARE: Release = Release {
+    name: "trixie-bare",
+    codename: "trixie",
+    archive: Archive::Debian,
+    packages: &[BARE],
+};
 static NOBLE: Release = Release {
     name: "noble",
     codename: "noble",
@@ -94,6 +106,21 @@ pub(crate) static USERLANDS: &[Userland] = &[
         name: "trixie-systemd",
         about: "the same, booted by systemd",
         release: &TRIXIE,
+    },
+    Userland {
+        name: "bookworm-systemd",
+        about: "Debian 12 as above, booted by systemd",
+        release: &BOOKWORM,
+    },
+    Userland {
+        name: "bookworm-bare-systemd",
+        about: "Debian 12 without an engine, booted by systemd",
+        release: &BOOKWORM_BARE,
+    },
+    Userland {
+        name: "trixie-bare-systemd",
+        about: "Debian 13 without an engine, booted by systemd",
+        release: &TRIXIE_BARE,
     },
     Userland {
         name: "trixie-bcc",
@@ -136,6 +163,9 @@ const COMMON: &[&str] = &[
     "dbus",
     "systemd",
 ];
+
+/// What a machine without an engine has, and bpftool to look with.
+const BARE: &[&str] = &["bpftool", "dbus", "iproute2", "kmod", "procps", "systemd"];
 
 const SIZE: &str = "4G";
 

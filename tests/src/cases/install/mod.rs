@@ -1,6 +1,7 @@
 //! Installing, upgrading and removing, as the Debian package and as install.sh do it, while a denied
 //! program is tried without a pause.
 
+mod bare;
 mod deb;
 mod script;
 mod storm;
@@ -34,6 +35,12 @@ pub(super) fn cases(machine: &Machine) -> Vec<Case> {
         cases.push(Case::longest("install/deb", deb::case));
     }
     cases
+}
+
+/// Those of a machine without engines.
+pub(super) fn bare_cases() -> impl Iterator<Item = Case> {
+    let script = Case::longest("install/bare", bare::script);
+    [script, Case::longest("install/deb", deb::case)].into_iter()
 }
 
 /// Loads, and so on: a minute or two where all is emulated and other machines run beside.

@@ -40,13 +40,13 @@ const PROGRAM_BEHIND: u64 = 16;
 
 /// The address of the argument that names the program to run; 0 where there is
 /// none. `name` is the address of the file's name, `arguments` that of the first
-/// argument without a dash, `argc` their number and maybe [`LOADER`].
+/// argument without a dash, `first` what [`lookup::base`] says of that, `argc` their
+/// number and maybe [`LOADER`].
 ///
 /// [`UNREADABLE_ARGUMENTS`] where the file's name or an argument can't be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn find(name: u64, arguments: u64, argc: u64) -> u64 {
-    let first = lookup::base(arguments, USER);
+pub extern "C" fn find(name: u64, arguments: u64, first: u64, argc: u64) -> u64 {
     if first == UNREADABLE_STRING {
         return UNREADABLE_ARGUMENTS;
     }

@@ -112,7 +112,7 @@ impl<'a> Case<'a> {
             source: Source::Requested,
         };
         if self.has(NAMES) {
-            let rule = self.last_rule(address, how);
+            let rule = self.last_rule(address, lookup::base(address, how), how);
             if self.denies(rule, name) {
                 return true;
             }
@@ -124,10 +124,9 @@ impl<'a> Case<'a> {
         false
     }
 
-    /// The rule for the last component of a string.
+    /// The rule for the last component of a string, of which `base` was found out.
     #[inline(always)]
-    fn last_rule(&self, address: u64, how: u64) -> u64 {
-        let base = lookup::base(address, how);
+    fn last_rule(&self, address: u64, base: u64, how: u64) -> u64 {
         if base == UNREADABLE_STRING {
             return UNREADABLE;
         }
@@ -218,7 +217,8 @@ impl<'a> Case<'a> {
             MECHANISM_LSM => 0,
             _ => applet::LOADER,
         };
-        let asked = applet::find(name, arguments, u64::from(image.argc) | loader);
+        let base = lookup::base(arguments, USER);
+        let asked = applet::find(name, arguments, base, u64::from(image.argc) | loader);
         if asked == UNREADABLE_ARGUMENTS {
             // Closed: nobody calls a multi-call binary like this but to get by.
             self.findings.denied = RULE_UNREADABLE;
@@ -230,7 +230,7 @@ impl<'a> Case<'a> {
             user: true,
             source: Source::Applet,
         };
-        let rule = self.last_rule(arguments, USER);
+        let rule = self.last_rule(arguments, base, USER);
         if image.argc != 0 && self.denies(rule, first) {
             return true;
         }
@@ -321,14 +321,20 @@ impl<'a> Case<'a> {
                 requested: image.requested,
                 user: false,
                 resolved: image.file.name().0,
-                argument: image.arguments.map_or(0, |address| address),
             },
+            || image.arguments.map_or(0, |address| address),
         )
     }
 
-    /// Decides and reports.
+    /// Decides and reports. The first argument's address is asked for where there is
+    /// something to report.
     #[inline(always)]
-    pub fn conclude(self, mechanism: u32, asked: Asked) -> Conclusion {
+    pub fn conclude(
+        self,
+        mechanism: u32,
+        asked: Asked,
+        argument: impl FnOnce() -> u64,
+    ) -> Conclusion {
         let (rule, refused) = match decide(self.found.container, self.findings) {
             Verdict::Allow => return Conclusion::ALLOWED,
             Verdict::Deny(rule) => (rule, true),
@@ -366,6 +372,7 @@ impl<'a> Case<'a> {
             outside: self.found.outside,
             name: self.name,
             asked,
+            argument: argument(),
         });
         conclusion
     }

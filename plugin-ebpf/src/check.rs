@@ -31,8 +31,8 @@ pub fn level(bprm: &Bprm, mechanism: u32) -> bool {
             requested: bprm.filename(),
             user: false,
             resolved: file.name().0,
-            argument: report::called_as(),
         },
+        || report::called_as(),
     )
     .refused
 }
@@ -126,8 +126,8 @@ pub fn syscall(address: u64) -> bool {
             requested: address,
             user: true,
             resolved: 0,
-            argument: report::called_as(),
         },
+        || report::called_as(),
     )
     .refused
 }
@@ -164,8 +164,8 @@ pub fn mapped(file: &File, mechanism: u32) -> bool {
             requested: 0,
             user: false,
             resolved: mapped,
-            argument: of_image(),
         },
+        of_image,
     )
     .refused
 }
@@ -192,8 +192,8 @@ pub fn protected(mapping: &Mapping, mechanism: u32) -> bool {
             requested: 0,
             user: false,
             resolved: mapped,
-            argument: of_image(),
         },
+        of_image,
     )
     .refused
 }

@@ -90,8 +90,6 @@ pub struct Asked {
     pub user: bool,
     /// Name of the file.
     pub resolved: u64,
-    /// First argument, in the process's memory.
-    pub argument: u64,
 }
 
 /// What is told about a verdict.
@@ -104,6 +102,8 @@ pub struct Report {
     pub outside: bool,
     pub name: Name,
     pub asked: Asked,
+    /// Address of the first argument, in the process's memory; 0 where there is none.
+    pub argument: u64,
 }
 
 /// Says once that a process left its cgroup.
@@ -126,8 +126,8 @@ pub fn moved(cgroup: u64, policy: u32, mechanism: u32) {
             requested: 0,
             user: false,
             resolved: 0,
-            argument: 0,
         },
+        argument: 0,
     });
 }
 
@@ -272,7 +272,7 @@ unsafe fn fill(to: *mut Event, told: &Report) {
             goes_on(asked.requested, if asked.user { USER } else { 0 }) as u32
         };
         (*to).resolved_len = string(&mut (*to).resolved, asked.resolved, false);
-        (*to).argument_len = string(&mut (*to).argument, asked.argument, true);
+        (*to).argument_len = string(&mut (*to).argument, told.argument, true);
     }
 }
 

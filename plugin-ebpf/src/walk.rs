@@ -4,7 +4,7 @@
 use plugin_common::{PATH_COMPONENTS_MAX, RULE_UNREADABLE};
 
 use crate::{
-    field::{Place, Step},
+    field::{Climb, Place, Step},
     lookup::{ANY_LENGTH, EMPTY, UNREADABLE, UNREADABLE_STRING, edge, next, rule},
 };
 
@@ -26,7 +26,9 @@ const DEEP_STEPS: u64 = 64;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn path_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
+    let Some(mut climb) = Climb::new(Place { dentry, vfsmount }) else {
+        return UNREADABLE;
+    };
     // 0 is where an automaton starts, and what an edge that leads nowhere says;
     // only the former goes on.
     let mut found = 0;
@@ -34,15 +36,15 @@ pub extern "C" fn path_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
     let mut steps = 0;
     while steps < STEPS {
         steps += 1;
-        match place.step() {
+        match climb.step() {
             None => return UNREADABLE,
             Some(Step::Root) => return rule(found),
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
+            Some(Step::Mount) => {}
+            Some(Step::Component(dentry)) => {
                 if !goes_on {
                     return 0;
                 }
-                found = component(of, next(found), place.dentry);
+                found = component(of, next(found), dentry);
                 if found == UNREADABLE_STRING {
                     return UNREADABLE;
                 }
@@ -50,7 +52,6 @@ pub extern "C" fn path_rule(of: u64, dentry: u64, vfsmount: u64) -> u64 {
                     return 0;
                 }
                 goes_on = next(found) != 0;
-                place = above;
             }
         }
     }
@@ -115,19 +116,18 @@ fn component(of: u64, node: u64, dentry: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn depth(dentry: u64, vfsmount: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
+    let Some(mut climb) = Climb::new(Place { dentry, vfsmount }) else {
+        return UNREADABLE;
+    };
     let mut depth = 0;
     let mut steps = 0;
     while steps < DEEP_STEPS {
         steps += 1;
-        match place.step() {
+        match climb.step() {
             None => return UNREADABLE,
             Some(Step::Root) => return depth,
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
-                depth += 1;
-                place = above;
-            }
+            Some(Step::Mount) => {}
+            Some(Step::Component(_)) => depth += 1,
         }
     }
     DEEP_STEPS
@@ -138,20 +138,21 @@ pub extern "C" fn depth(dentry: u64, vfsmount: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ancestor(dentry: u64, vfsmount: u64, components: u64) -> u64 {
-    let mut place = Place { dentry, vfsmount };
+    let Some(mut climb) = Climb::new(Place { dentry, vfsmount }) else {
+        return 0;
+    };
     let mut left = components;
     let mut steps = 0;
     while steps < DEEP_STEPS {
         steps += 1;
-        match place.step() {
+        match climb.step() {
             None | Some(Step::Root) => return 0,
-            Some(Step::Mount(point)) => place = point,
-            Some(Step::Up(above)) => {
+            Some(Step::Mount) => {}
+            Some(Step::Component(dentry)) => {
                 if left == 0 {
-                    return place.dentry;
+                    return dentry;
                 }
                 left -= 1;
-                place = above;
             }
         }
     }

@@ -190,16 +190,6 @@ pub struct Place {
     pub vfsmount: u64,
 }
 
-/// A step from a [`Place`] towards the root.
-pub enum Step {
-    /// To the directory above, which has the component's name just read.
-    Up(Place),
-    /// The place is the root of a mount: its mount point stands for it.
-    Mount(Place),
-    /// The place is the root of the mount namespace (or hangs on no tree).
-    Root,
-}
-
 impl Place {
     /// Address of the name of the component here.
     #[inline(always)]
@@ -232,29 +222,62 @@ impl Place {
             vfsmount: self.vfsmount,
         })
     }
+}
 
-    /// What is above, or `None` where it can't be read.
+/// The way from a file to the root of the mount namespace.
+pub struct Climb {
+    place: Place,
+    /// Address of the dentry that is the root of the place's mount.
+    root: u64,
+}
+
+/// A step of it.
+pub enum Step {
+    /// Away from the component whose dentry is at this address.
+    Component(u64),
+    /// From a mount's root to its mount point, which stands for it.
+    Mount,
+    /// There is nothing above (or it hangs on no tree).
+    Root,
+}
+
+impl Climb {
+    /// `None` where it can't be read.
     #[inline(always)]
-    pub fn step(&self) -> Option<Step> {
-        if self.dentry == probe(self.vfsmount + constant(&VFSMOUNT_ROOT) as u64)? {
-            let mount = self.vfsmount - constant(&MOUNT_VFSMOUNT) as u64;
+    pub fn new(place: Place) -> Option<Self> {
+        let root = root(place.vfsmount)?;
+        Some(Self { place, root })
+    }
+
+    /// One step up, or `None` where it can't be read.
+    #[inline(always)]
+    pub fn step(&mut self) -> Option<Step> {
+        let Place { dentry, vfsmount } = self.place;
+        if dentry == self.root {
+            let mount = vfsmount - constant(&MOUNT_VFSMOUNT) as u64;
             let parent = probe(mount + constant(&MOUNT_PARENT) as u64)?;
             if parent == mount {
                 return Some(Step::Root);
             }
-            return Some(Step::Mount(Self {
+            let vfsmount = parent + constant(&MOUNT_VFSMOUNT) as u64;
+            self.place = Place {
                 dentry: probe(mount + constant(&MOUNT_MOUNTPOINT) as u64)?,
-                vfsmount: parent + constant(&MOUNT_VFSMOUNT) as u64,
-            }));
+                vfsmount,
+            };
+            self.root = root(vfsmount)?;
+            return Some(Step::Mount);
         }
-        let parent = probe(self.dentry + constant(&DENTRY_PARENT) as u64)?;
-        if parent == self.dentry {
+        let parent = probe(dentry + constant(&DENTRY_PARENT) as u64)?;
+        if parent == dentry {
             // Above the mount's root or outside of any tree (memfd, unlinked).
             return Some(Step::Root);
         }
-        Some(Step::Up(Self {
-            dentry: parent,
-            vfsmount: self.vfsmount,
-        }))
+        self.place.dentry = parent;
+        Some(Step::Component(dentry))
     }
+}
+
+#[inline(always)]
+fn root(vfsmount: u64) -> Option<u64> {
+    probe(vfsmount + constant(&VFSMOUNT_ROOT) as u64)
 }

@@ -24,7 +24,7 @@ use aya_ebpf::helpers::generated::{
 };
 
 pub use self::{
-    file::{Bprm, File, Mapping, Origin, Place, Step},
+    file::{Bprm, Climb, File, Mapping, Origin, Place, Step},
     registers::{user_ebx, user_ecx, user_rdi, user_rsi},
     task::{Output, Record, Task, comm, id},
 };

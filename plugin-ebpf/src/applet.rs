@@ -43,24 +43,23 @@ const PROGRAM_BEHIND: u64 = 16;
 /// argument without a dash, `first` what [`lookup::base`] says of that, `argc` their
 /// number and maybe [`LOADER`].
 ///
-/// [`UNREADABLE_ARGUMENTS`] where the file's name or an argument can't be read.
+/// [`UNREADABLE_ARGUMENTS`] where the file's name or a further argument can't be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find(name: u64, arguments: u64, first: u64, argc: u64) -> u64 {
-    if first == UNREADABLE_STRING {
-        return UNREADABLE_ARGUMENTS;
-    }
-    let file = called(name, 0);
-    if file == UNREADABLE {
-        return UNREADABLE_ARGUMENTS;
-    }
     // Whatever file it is: a multi-call binary goes by its first argument, and the
     // loader does not.
     let mut called = called(arguments + lookup::last(first), USER);
     if called != MULTI_CALL {
         called = OTHER;
-        if file == THE_LOADER && argc & LOADER != 0 {
-            called = THE_LOADER;
+        if argc & LOADER != 0 {
+            called = self::called(name, 0);
+            if called == UNREADABLE {
+                return UNREADABLE_ARGUMENTS;
+            }
+            if called != THE_LOADER {
+                called = OTHER;
+            }
         }
     }
     let argc = argc as u32;

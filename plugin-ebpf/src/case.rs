@@ -58,7 +58,8 @@ pub struct Image {
     /// Address of the name of the last interpreter; the same where there is none.
     pub interp: u64,
     pub file: File,
-    pub arguments: Option<u64>,
+    /// Address of the first argument; 0 where that is not known.
+    pub arguments: u64,
     pub argc: u32,
 }
 
@@ -207,37 +208,47 @@ impl<'a> Case<'a> {
         if !self.has(NAMES | 1 << KIND_REQUESTED) {
             return false;
         }
-        let Some(arguments) = image.arguments.and_then(without_dash) else {
+        let Some(arguments) = without_dash(image.arguments) else {
             report::count(|stats| &mut stats.unreadable);
             return false;
         };
-        let (name, _) = image.file.name();
-        // Where each mapping is looked at, the loader's own are refused one by one.
-        let loader = match container::mechanism() {
-            MECHANISM_LSM => 0,
-            _ => applet::LOADER,
-        };
         let base = lookup::base(arguments, USER);
-        let asked = applet::find(name, arguments, base, u64::from(image.argc) | loader);
-        if asked == UNREADABLE_ARGUMENTS {
-            // Closed: nobody calls a multi-call binary like this but to get by.
-            self.findings.denied = RULE_UNREADABLE;
-            self.name.source = Source::Applet;
-            return true;
+        if base == UNREADABLE_STRING {
+            return self.evades();
         }
         let first = Name {
             address: arguments,
             user: true,
             source: Source::Applet,
         };
-        let rule = self.last_rule(arguments, base, USER);
-        if image.argc != 0 && self.denies(rule, first) {
-            return true;
+        if image.argc != 0 {
+            let rule = self.last_rule(arguments, base, USER);
+            if self.denies(rule, first) {
+                return true;
+            }
+        }
+        // Where each mapping is looked at, the loader's own are refused one by one.
+        let loader = match container::mechanism() {
+            MECHANISM_LSM => 0,
+            _ => applet::LOADER,
+        };
+        let (name, _) = image.file.name();
+        let asked = applet::find(name, arguments, base, u64::from(image.argc) | loader);
+        if asked == UNREADABLE_ARGUMENTS {
+            return self.evades();
         }
         if asked == 0 {
             return false;
         }
         self.asked(asked, USER)
+    }
+
+    /// Closed: nobody calls a multi-call binary like this but to get by.
+    #[inline(always)]
+    fn evades(&mut self) -> bool {
+        self.findings.denied = RULE_UNREADABLE;
+        self.name.source = Source::Applet;
+        true
     }
 
     /// Asks allow-list and drift.
@@ -322,7 +333,7 @@ impl<'a> Case<'a> {
                 user: false,
                 resolved: image.file.name().0,
             },
-            || image.arguments.map_or(0, |address| address),
+            || image.arguments,
         )
     }
 
@@ -378,9 +389,13 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A login shell's dash in front of the first argument, which `BusyBox` drops.
+/// A login shell's dash in front of the first argument, which `BusyBox` drops. `None` where
+/// there is none to be read.
 #[inline(always)]
 fn without_dash(arguments: u64) -> Option<u64> {
+    if arguments == 0 {
+        return None;
+    }
     Some(if field::user_byte(arguments)? == b'-' {
         arguments + 1
     } else {

@@ -46,7 +46,7 @@ pub fn image(bprm: &Bprm) -> Conclusion {
             requested: bprm.filename(),
             interp: bprm.interp(),
             file: bprm.file(),
-            arguments: Task::current().arguments(),
+            arguments: of_image(),
             argc: bprm.argc(),
         })
     })
@@ -58,13 +58,13 @@ pub fn image(bprm: &Bprm) -> Conclusion {
 pub fn image_of_task(record: &Record) -> Conclusion {
     in_place(|| {
         let task = Task::current();
-        let arguments = task.arguments();
+        let arguments = of_image();
         Some(Image {
             requested: record.filename(),
             interp: record.filename(),
             file: task.image()?,
             arguments,
-            argc: applet::count(arguments?, task.arguments_end()) as u32,
+            argc: applet::count(arguments, task.arguments_end()) as u32,
         })
     })
 }
@@ -104,7 +104,7 @@ pub fn called(bprm: &Bprm) -> Conclusion {
         requested: bprm.filename(),
         interp: 0,
         file: bprm.file(),
-        arguments: Some(bprm.arguments()),
+        arguments: bprm.arguments(),
         argc: bprm.argc(),
     };
     case.applet(&image);

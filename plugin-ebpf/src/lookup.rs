@@ -217,7 +217,7 @@ pub extern "C" fn glob_rule(of: u64, address: u64, how: u64) -> u64 {
     };
     let kind = (of >> 32) as u32;
     if (kind == KIND_SUFFIX || kind == KIND_ALLOW_SUFFIX)
-        && backwards(&mut key.name, address, len, how).is_none()
+        && backwards(key, address, len, how).is_none()
     {
         return UNREADABLE;
     }
@@ -243,6 +243,29 @@ struct Glob {
     policy: u32,
     kind: u32,
     name: [u8; NAME_CAPACITY],
+}
+
+/// Words of eight bytes that a pattern can have.
+const GLOB_WORDS: u32 = GLOB_MAX as u32 / 8;
+
+impl Glob {
+    /// Four bytes of the name.
+    #[inline(always)]
+    fn word(&self, index: usize) -> u32 {
+        // SAFETY: within the name, which lies on four bytes as the fields before it do.
+        unsafe { self.name.as_ptr().cast::<u32>().add(index).read() }
+    }
+
+    /// Eight bytes of the name, in two parts: it does not lie on eight.
+    #[inline(always)]
+    fn set_words(&mut self, index: u32, bytes: u64) {
+        let to: *mut u32 = self.name.as_mut_ptr().cast();
+        // SAFETY: as above; there are GLOB_WORDS and more.
+        unsafe {
+            to.add(2 * index as usize).write(bytes as u32);
+            to.add(2 * index as usize + 1).write((bytes >> 32) as u32);
+        }
+    }
 }
 
 /// The rule in an answer of [`edge`].
@@ -339,19 +362,27 @@ fn in_force(value: &RuleValue) -> u64 {
     }
 }
 
-/// Reads a name again, its last byte first. To turn it around in place would be
-/// writes at places that the verifier of Linux 6.1 can't follow.
+/// Turns a name around, so that its last byte comes first: eight bytes at a time, read
+/// again from behind. To turn it around in place would be reads at places that the verifier
+/// of Linux 6.1 can't follow.
 #[inline(always)]
-fn backwards(to: &mut [u8; NAME_CAPACITY], start: u64, len: u32, how: u64) -> Option<()> {
-    let mut index = 0;
-    while index < GLOB_MAX as u32 && index < len {
-        let byte = start + u64::from(len - 1 - index);
-        to[index as usize] = if how & USER == 0 {
-            field::kernel_byte(byte)?
+fn backwards(key: &mut Glob, start: u64, len: u32, how: u64) -> Option<()> {
+    let left = len % 8;
+    if len < GLOB_MAX as u32 && left != 0 {
+        // What is left over at the end are the first bytes, which were read before.
+        let first = u64::from(key.word(0)) | u64::from(key.word(1)) << 32;
+        key.set_words(len / 8, first.swap_bytes() >> (8 * (8 - left)));
+    }
+    let mut words = 0;
+    while words < GLOB_WORDS && 8 * (words + 1) <= len {
+        let from = start + u64::from(len - 8 * (words + 1));
+        let word = if how & USER == 0 {
+            field::kernel_word(from)?
         } else {
-            field::user_byte(byte)?
+            field::user_word(from)?
         };
-        index += 1;
+        key.set_words(words, word.swap_bytes());
+        words += 1;
     }
     Some(())
 }

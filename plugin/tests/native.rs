@@ -117,6 +117,10 @@ const CASES: &[Case] = &[
         limits::names_of_any_length_compare_whole,
     ),
     (
+        "names_of_any_length_compare_from_their_end",
+        limits::names_of_any_length_compare_from_their_end,
+    ),
+    (
         "names_of_any_length_are_taken_over",
         limits::names_of_any_length_are_taken_over,
     ),

@@ -115,6 +115,23 @@ pub fn user_string<const N: usize>(to: &mut [u8; N], address: u64) -> Option<u32
     length(taken, N)
 }
 
+/// Reads eight bytes of the kernel's.
+#[inline(always)]
+pub fn kernel_word(address: u64) -> Option<u64> {
+    probe(address)
+}
+
+/// Reads eight bytes of the process's, only where their page is resident.
+#[inline(always)]
+pub fn user_word(address: u64) -> Option<u64> {
+    let mut word = 0_u64;
+    // SAFETY: the destination is ours and has the size that is passed.
+    let failed = unsafe {
+        bpf_probe_read_user(ptr::from_mut(&mut word).cast(), 8, address as *const c_void)
+    };
+    (failed == 0).then_some(word)
+}
+
 /// Reads one byte of the kernel's.
 #[inline(always)]
 pub fn kernel_byte(address: u64) -> Option<u8> {

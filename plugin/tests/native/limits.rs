@@ -243,3 +243,38 @@ impl Drop for Deep {
         }
     }
 }
+
+/// The end of a name is compared eight bytes at a time, and what is left over.
+pub(super) fn names_of_any_length_compare_from_their_end() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let place = Running::new("ends")?;
+    // No byte is the one beside it or eight away.
+    let text: String = ('a'..='w').cycle().take(NAME_MAX).collect();
+    for len in [
+        1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 247, 248, 249, NAME_MAX,
+    ] {
+        let name = &text[..len];
+        // All of it, or as much as a pattern can have; and some bytes fewer.
+        for end in [len.min(GLOB_MAX), len.min(GLOB_MAX) / 2 + 1] {
+            let begin = len - end;
+            place.order("deny", &[&format!("*{}", &name[begin..])])?;
+            let runs = |name: &str| {
+                let file = folder.path().join(name);
+                fs::copy("/usr/bin/true", &file)?;
+                let runs = place.runs(&file.to_string_lossy());
+                fs::remove_file(&file)?;
+                runs
+            };
+            ensure!(!runs(name)?, "{name} of {len} bytes, {end} of them denied");
+            for other in [begin, begin + end / 2, len - 1] {
+                let twin = format!("{}X{}", &name[..other], &name[other + 1..]);
+                ensure!(
+                    runs(&twin)?,
+                    "{twin} of {len} bytes, the last {end} of {name} denied"
+                );
+            }
+            place.order("clear", &[])?;
+        }
+    }
+    Ok(())
+}

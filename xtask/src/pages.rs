@@ -226,6 +226,13 @@ fn missing_in_site(pages: &[Page<'_>]) -> Vec<String> {
         .collect()
 }
 
+/// The page with this text between two of its lines; `None` where it has not both.
+pub(crate) fn replaced(page: &str, begin: &str, end: &str, text: &str) -> Option<String> {
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{text}\n{end}{after}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,5 +288,13 @@ mod tests {
         );
         let gone = format!("[r]({TREE}gone)\n");
         assert_eq!(check(&[ALL, ("docs/a.md", &gone), readme]).len(), 1);
+    }
+
+    #[test]
+    fn text_is_replaced_between_its_marks() {
+        let page = "before <!-- b --> old <!-- e --> after";
+        let new = replaced(page, "<!-- b -->", "<!-- e -->", "new").unwrap();
+        assert_eq!(new, "before <!-- b -->\nnew\n<!-- e --> after");
+        assert_eq!(replaced("nothing", "<!-- b -->", "<!-- e -->", "new"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind};
 
 use anyhow::{Context, Result};
 
-use super::{chart, mechanisms_or_all};
+use super::{chart, mechanisms_or_all, page};
 use crate::{
     host,
     vm::cost::{self, Figure, Figures},
@@ -91,7 +91,9 @@ pub(super) fn committed() -> Result<Option<Figures>> {
     }
 }
 
+/// The chart and the page's table.
 pub(super) fn draw(figures: &Figures) -> Result<()> {
+    page::write(figures)?;
     let file = host::checkout().join(chart::CHART);
     fs::write(&file, chart::of(figures)?).with_context(|| file.display().to_string())
 }

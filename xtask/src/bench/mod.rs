@@ -6,6 +6,7 @@ mod chart;
 mod cost;
 mod exec;
 mod native;
+mod page;
 
 use std::{env, fs};
 
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
 enum What {
     /// Instructions that an exec costs, by mechanism and situation, in emulated machines
     Cost(cost::Arguments),
-    /// Draw the committed costs: write docs/cost.svg
+    /// Show the committed costs: write docs/cost.svg and the table of docs/performance.md
     Chart,
     /// What a BCC script costs that refuses one command, beside execblock, in an emulated
     /// machine

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Cache, Pair, Payload, Selection, kernel, report::Listener, userland};
-use crate::host;
+use crate::{host, pages};
 
 /// Each mechanism once, and the preferred one on a second kernel. The guest's program knows which
 /// it tries where.
@@ -231,17 +231,11 @@ fn table(rows: &[Row], findings: &[Finding]) -> String {
 fn write_page(table: &str) -> Result<()> {
     let file = host::checkout().join(PAGE);
     let page = fs::read_to_string(&file).context(PAGE)?;
-    let page = replaced(&page, table)
+    let page = pages::replaced(&page, BEGIN, END, table)
         .with_context(|| format!("{PAGE} has no lines `{BEGIN}` and `{END}`"))?;
     fs::write(&file, page)?;
     println!("wrote {PAGE}");
     Ok(())
-}
-
-fn replaced(page: &str, table: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
 }
 
 #[cfg(test)]
@@ -284,13 +278,5 @@ mod tests {
         assert_eq!(lines.len(), 2, "{table}");
         assert!(lines[0].contains("| name, path | a \\| b | nothing | **escaped** |"));
         assert!(lines[1].contains("stopped (a), killed (b)"));
-    }
-
-    #[test]
-    fn the_table_is_replaced_between_its_marks() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let new = replaced(&page, "new").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
-        assert_eq!(replaced("nothing", "new"), None);
     }
 }

@@ -40,14 +40,7 @@ impl Spread {
 
 /// On this machine.
 pub(super) fn here(rounds: usize, execs: usize) -> Result<Value> {
-    let mut found = native::found(&[
-        "exec",
-        native::COMMAND,
-        "--rounds",
-        &rounds.to_string(),
-        "--execs",
-        &execs.to_string(),
-    ])?;
+    let mut found = native::exec(rounds, execs)?;
     let rows = found["rows"].as_array().into_iter().flatten();
     let situations: Result<Vec<Situation>> = rows
         .map(|row| {

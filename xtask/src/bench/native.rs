@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
@@ -13,22 +13,12 @@ use serde_json::Value;
 
 use crate::host;
 
-/// Stands for the path of the command `execblock`.
-pub(super) const COMMAND: &str = "{execblock}";
-/// Stands for the folder of the programs.
-const PROGRAMS: &str = "{programs}";
-
-/// Runs the measuring program with these words; what it says meanwhile is seen.
-pub(super) fn found(words: &[&str]) -> Result<Value> {
+/// Runs the measuring program; `words` adds its arguments, given the folder of the programs. What
+/// it says meanwhile is seen.
+fn found(words: impl FnOnce(&mut Command, &Path)) -> Result<Value> {
     let programs = build()?;
     let mut bench = Command::new(programs.join("execblock-bench"));
-    for word in words {
-        match *word {
-            COMMAND => bench.arg(programs.join("execblock")),
-            PROGRAMS => bench.arg(&programs),
-            word => bench.arg(word),
-        };
-    }
+    words(&mut bench, &programs);
     let found = bench.stderr(Stdio::inherit()).output();
     let found = found.context("execblock-bench")?;
     if !found.status.success() {
@@ -55,18 +45,26 @@ fn build() -> Result<PathBuf> {
     Ok(BUILT.get_or_init(|| folder).clone())
 }
 
+/// An exec, by the clock.
+pub(super) fn exec(rounds: usize, execs: usize) -> Result<Value> {
+    found(|bench, programs| {
+        bench.arg("exec").arg(programs.join("execblock"));
+        bench.args(["--rounds", &rounds.to_string()]);
+        bench.args(["--execs", &execs.to_string()]);
+    })
+}
+
 /// Hook and wrapper.
 pub(super) fn hooks(runs: usize, bound: &str) -> Result<Value> {
-    let mut words = vec!["hooks".to_owned(), PROGRAMS.to_owned()];
-    for tool in ["runc", "busybox"] {
-        if let Some(program) = host::find_program(tool) {
-            words.extend([format!("--{tool}"), program.display().to_string()]);
+    let found = found(|bench, programs| {
+        bench.arg("hooks").arg(programs);
+        bench.args(["--runs", &runs.to_string(), "--bound", bound]);
+        for tool in ["runc", "busybox"] {
+            if let Some(program) = host::find_program(tool) {
+                bench.arg(format!("--{tool}")).arg(program);
+            }
         }
-    }
-    words.extend(["--runs".to_owned(), runs.to_string()]);
-    words.extend(["--bound".to_owned(), bound.to_owned()]);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let found = found(&words)?;
+    })?;
     println!(
         "{:>8} {:32} {:>18} {:>10}",
         "bound", "µs", "median / p99", "added"
@@ -86,20 +84,12 @@ pub(super) fn hooks(runs: usize, bound: &str) -> Result<Value> {
 
 /// The daemon.
 pub(super) fn bind(runs: usize, bound: &str, policies: usize, rules: usize) -> Result<Value> {
-    let (runs, policies) = (runs.to_string(), policies.to_string());
-    let rules = rules.to_string();
-    let found = found(&[
-        "bind",
-        COMMAND,
-        "--runs",
-        &runs,
-        "--bound",
-        bound,
-        "--policies",
-        &policies,
-        "--rules",
-        &rules,
-    ])?;
+    let found = found(|bench, programs| {
+        bench.arg("bind").arg(programs.join("execblock"));
+        bench.args(["--runs", &runs.to_string(), "--bound", bound]);
+        bench.args(["--policies", &policies.to_string()]);
+        bench.args(["--rules", &rules.to_string()]);
+    })?;
     println!(
         "µs, median / p99; a plugin that does nothing: {}",
         times(&found["bare"])

@@ -72,8 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         fast: false,
     };
     let bill = sbom::write(&release, &into)?;
+    let package = deb::build(&package, &release, &into)?;
+    host::run(host::program("lintian").args(LINTIAN).arg(&package))?;
     let files = [
-        deb::build(&package, &release, &into)?,
+        package,
         archive::write(&release, &built, &bill, &into)?,
         bill,
     ];
@@ -85,9 +87,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
+/// What Debian's own check of packages is asked: a warning is an error.
+const LINTIAN: [&str; 1] = ["--fail-on=error,warning"];
+
 /// Fails with the commands that install what is missing.
 fn require_tools() -> Result<()> {
-    host::require(&[("git", "git"), ("date", "coreutils")])?;
+    host::require(&[
+        ("git", "git"),
+        ("date", "coreutils"),
+        ("lintian", "lintian"),
+    ])?;
     let missing = [deb::TOOL, sbom::TOOL]
         .into_iter()
         .filter(|tool| !tool.is_installed())

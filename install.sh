@@ -112,6 +112,12 @@ doc=$prefix/share/doc/execblock
 man=$prefix/share/man/man1
 unit_dir=/etc/systemd/system
 units="execblock-load.service execblock.service"
+# What files are put into, those above behind those below.
+dirs="libexec/execblock libexec share/bash-completion/completions share/bash-completion
+    share/zsh/site-functions share/zsh share/fish/vendor_completions.d share/fish
+    share/doc share/man/man1 share/man share bin ."
+# Which of these were not there before: others' are left where they are.
+made=$doc/made-directories
 pins=/sys/fs/bpf/execblock
 
 build() {
@@ -130,8 +136,19 @@ build() {
     from=${CARGO_TARGET_DIR:-target}/release
 }
 
+missing_dirs() {
+    # Of an installation before, what that has made.
+    cat "$made" 2>/dev/null || true
+    for dir in $dirs; do
+        [ -d "$prefix/$dir" ] || echo "$dir"
+    done
+}
+
 copy_files() {
     say "installing below $prefix"
+    # Before anything is made. Names of ours, which have no spaces.
+    # shellcheck disable=SC2046
+    write "$made" printf '%s\n' $(missing_dirs)
     # The command last: whoever finds it finds all.
     put 0755 "$from/execblock-hook" "$prefix/libexec/execblock/execblock-hook"
     put 0755 "$from/execblock-runc" "$prefix/bin/execblock-runc"
@@ -284,23 +301,15 @@ remove_files() {
         "$prefix/share/zsh/site-functions/_execblock" \
         "$prefix/share/fish/vendor_completions.d/execblock.fish" \
         "$man/execblock.1" "$man"/execblock-*.1
+    ours=$(cat "$made" 2>/dev/null) || true
     run rm -rf "$doc"
     # Last, so that a removal that was cut off can be called again.
     run rm -f "$execblock"
-    for dir in libexec/execblock libexec share/bash-completion/completions \
-        share/bash-completion share/zsh/site-functions share/zsh \
-        share/fish/vendor_completions.d share/fish share/doc share/man/man1; do
-        remove_empty "$prefix/$dir"
+    for dir in $dirs; do
+        if printf '%s\n' "$ours" | grep -qxF "$dir"; then
+            remove_empty "$prefix/$dir"
+        fi
     done
-    case $prefix in
-        # Directories of every system.
-        /usr | /usr/local | /opt) ;;
-        *)
-            for dir in bin share/man share .; do
-                remove_empty "$prefix/$dir"
-            done
-            ;;
-    esac
     if [ "$purge" = yes ]; then
         run rm -rf /etc/execblock
     else

@@ -57,9 +57,11 @@ struct Written;
 
 impl Drop for Written {
     fn drop(&mut self) {
-        let entries = fs::read_dir(host::checkout()).into_iter().flatten();
-        for entry in entries.flatten() {
-            let file = written(&entry.path());
+        // Crates lie one or two folders deep.
+        let tops = folders(host::checkout()).collect::<Vec<_>>();
+        let below = tops.iter().flat_map(|top| folders(top));
+        for folder in tops.iter().cloned().chain(below) {
+            let file = written(&folder);
             if file.exists()
                 && let Err(error) = fs::remove_file(&file)
             {
@@ -67,6 +69,13 @@ impl Drop for Written {
             }
         }
     }
+}
+
+fn folders(of: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(of).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
 }
 
 /// One bill of all programs: each crate once, sorted by its reference. The first one's head
